@@ -1,0 +1,71 @@
+"""Encodes drawings once into a file of latents that the denoiser's training reads while it still grows.
+
+Drawing number i is decided by i alone, so the file holds nothing but latents: float16 [count, 4, 32, 32].
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from assets.demo.recipes.drawings import Drawing, random_drawing, render
+from assets.demo.recipes.training import log
+
+SHAPE = (4, 32, 32)
+
+
+def drawing_number(index: int) -> Drawing:
+    return random_drawing(random.Random(index * 2 + 1))
+
+
+class Latents:
+    """The file and how far it is filled, per part: several processes may each fill their own part."""
+
+    def __init__(self, work: Path, count: int, parts: int = 1) -> None:
+        self.path, self.count, self.parts = work / "latents.f16", count, parts
+        if not self.path.exists():
+            with self.path.open("wb") as file:
+                file.truncate(count * 2 * int(np.prod(SHAPE)))  # sparse
+        self.data = np.memmap(self.path, np.float16, "r+", shape=(count, *SHAPE))
+
+    def _progress(self, part: int) -> Path:
+        return self.path.with_suffix(f".part{part}")
+
+    def filled(self, part: int) -> int:
+        """How many of indices part, part + parts, part + 2 * parts ... are there."""
+        path = self._progress(part)
+        return int(path.read_text()) if path.exists() else 0
+
+    def ready(self) -> np.ndarray:
+        """All indices that can be read now."""
+        return np.concatenate([np.arange(self.filled(p)) * self.parts + p for p in range(self.parts)])
+
+    def read(self, indices: np.ndarray) -> torch.Tensor:
+        """float32 [len(indices), 4, 32, 32], unscaled."""
+        return torch.from_numpy(self.data[indices].astype(np.float32))
+
+    @torch.inference_mode()
+    def fill(self, vae: AutoencoderKL, work: Path, part: int, device: str, batch: int = 8) -> None:
+        """Encodes what is missing of `part`; can be stopped at any time."""
+        total = (self.count - part + self.parts - 1) // self.parts
+        done = self.filled(part)
+        while done < total:
+            indices = np.arange(done, min(done + batch, total)) * self.parts + part
+            sheets = np.stack([np.asarray(render(drawing_number(int(i)), int(i))) for i in indices])
+            x = torch.from_numpy(sheets).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
+            with torch.autocast(x.device.type, torch.bfloat16):
+                z = vae.encode(x).latent_dist.mode()
+            self.data[indices] = z.float().cpu().numpy().astype(np.float16)
+            done += len(indices)
+            self._progress(part).write_text(str(done))
+            if done % 2000 < batch:
+                log(work, "latents", part=part, done=done)
+
+
+def statistics(latents: Latents, count: int = 2000) -> float:
+    """The standard deviation over everything: its inverse is the VAE's scaling_factor."""
+    return float(latents.read(latents.ready()[:count]).std())

@@ -1,0 +1,406 @@
+"""The composition root: builds every part, connects them, and takes them down again in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Qt, QTimer, Slot
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import QApplication, QFileDialog
+
+from desktop import theme
+from desktop.dialogs.about import AboutDialog, parts
+from desktop.dialogs.log_view import LogDialog, tail
+from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
+from desktop.main_window import MainWindow
+from desktop.notifications import Notifications, sentences
+from desktop.panels import make_panels
+from desktop.pictures import Pictures
+from desktop.recovery import Recovery
+from desktop.session import Session, defaults_for, duration, step_text
+from desktop.settings import SettingsFile
+from desktop.stall_watch import StallWatch
+from desktop.tasks import Tasks
+from pipelines.library import folders, models
+from pipelines.library.tokens import count_tokens
+from pipelines.spec.errors import EngineError
+from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
+from pipelines.spec.options import EngineOptions
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest, Prompt
+
+if TYPE_CHECKING:
+    from pipelines.library.jobs import JobStore
+    from pipelines.library.metadata.read import StoredPicture
+
+log = logging.getLogger(__name__)
+
+FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
+TOKEN_DELAY_MS = 150
+CLOSE_LIMIT_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders of one run. Nothing is made here."""
+
+    config: Path
+    data: Path
+    cache: Path
+    outputs: Path
+
+    @classmethod
+    def of_user(cls) -> Places:
+        return cls(
+            folders.config_dir(), folders.data_dir(), folders.cache_dir(), folders.default_output_dir()
+        )
+
+
+class Application(QObject):
+    """One window with all that belongs to it. `make_factory` builds engines; tests give a scripted one."""
+
+    def __init__(
+        self,
+        places: Places,
+        make_factory: Callable[[EngineOptions], EngineFactory] = engine_factory,
+        *,
+        log_file: Path | None = None,
+        model_roots: tuple[Path, ...] = (),
+    ) -> None:
+        super().__init__()
+        self._places, self._make_factory, self._log_file = places, make_factory, log_file
+        self._model_roots = model_roots or models.default_roots()
+        self.settings = SettingsFile(places.config / "settings.json")
+        self.settings.load()
+        self.tasks = Tasks(parent=self)
+        self.store: JobStore | None = None
+        self.bridge = EngineBridge(make_factory(self.engine_options()), self)
+        self.window = MainWindow(make_panels())
+        self.session = Session(self.bridge, self.window.panels, self)
+        self.notifications = Notifications(self.window.banner, log_file, self.window)
+        self.pictures = Pictures(
+            self.window.viewer,
+            self.window.strip,
+            self.window.model,
+            self.tasks,
+            places.cache,
+            self.notifications,
+            self.window,
+        )
+        value = self.settings.value
+        self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
+        self._token_timer = QTimer(self)
+        self._token_timer.setSingleShot(True)
+        self._token_timer.setInterval(TOKEN_DELAY_MS)
+        self._started = False
+        self._restored = False
+        self._closed = False
+        self._stopped = True
+        self._new_engine_wanted = False
+        self._connect()
+        self.window.use(self.session, self.pictures)
+        self.window.restore_layout(value.geometry, value.docks)
+        self._show_theme()
+
+    def engine_options(self) -> EngineOptions:
+        value = self.settings.value
+        return EngineOptions(
+            output_dir=str(self.output_dir()),
+            device=value.device,
+            dtype=value.dtype,
+            threads=value.threads,
+            filename_pattern=value.filename_pattern,
+        )
+
+    def output_dir(self) -> Path:
+        return Path(self.settings.value.output_dir or self._places.outputs)
+
+    def _connect(self) -> None:
+        session, window = self.session, self.window
+        session.saved.connect(self.pictures.add)
+        session.previewed.connect(self._show_preview)
+        session.jobEnded.connect(self._job_ended)
+        session.engineDied.connect(self._engine_died)
+        session.requestChanged.connect(self._request_changed)
+        self.bridge.told.connect(self._engine_said)
+        self.bridge.told.connect(self.stall_watch.see)
+        self.stall_watch.stalled.connect(self._stalled)
+        self.pictures.settingsRead.connect(self._restore)
+        self.notifications.bugSeen.connect(self._save_settings)
+        self._token_timer.timeout.connect(self._count_tokens)
+        window.painted.connect(self._first_paint)
+        window.closing.connect(self.close)
+        window.themeChosen.connect(self._choose_theme)
+        window.folderChosen.connect(self._choose_folder)
+        window.logWanted.connect(self._show_log)
+        window.aboutWanted.connect(self._show_about)
+        window.pictureDropped.connect(self.pictures.restore)
+        window.dropRefused.connect(self.notifications.failure)
+        hints = QGuiApplication.styleHints()
+        hints.colorSchemeChanged.connect(self._show_theme)
+
+    # start
+
+    @Slot()
+    def _first_paint(self) -> None:
+        """The window is there and takes input; only now does anything heavy begin."""
+        QTimer.singleShot(0, self._start)
+
+    @Slot()
+    def _start(self) -> None:
+        if self._started or self._closed:
+            return
+        self._started = True
+        self.bridge.start()
+        self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
+        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
+        self.pictures.load(self.output_dir())
+        if self.settings.problems:
+            self.notifications.warning("Some settings could not be read; their defaults are used.")
+
+    def _scan(self) -> tuple[ModelRecord, ...]:
+        own = tuple(Path(folder) for folder in self.settings.value.model_folders)
+        return models.scan([*self._model_roots, *own])
+
+    def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
+        self.session.set_records(records)
+        if not records:
+            self.notifications.error("No model was found.", "Open folder", self._open_models)
+            return
+        if not self._restored:
+            self._restored = True
+            self.session.set_request(self.settings.value.last_request or first_request(records))
+            self.window.panels["sampling"].set_seed_locked(self.settings.value.seed_locked)
+            self._offer_unfinished()
+
+    def _store_opened(self, store: JobStore | None) -> None:
+        self.store = store
+        if store is None:
+            self.notifications.warning("The queue cannot be kept on disk; pictures are made all the same.")
+            return
+        self.bridge.use_store(store)
+        self._offer_unfinished()
+
+    def _offer_unfinished(self) -> None:
+        """Once both the models and the queue of the last run are known."""
+        if self.store is not None and self._restored:
+            Recovery(self.store, self.session, self.tasks, self.notifications, self.window).look()
+
+    def _open_models(self) -> None:
+        folders.models_dir().mkdir(parents=True, exist_ok=True)
+        self.notifications.info(f"Put model folders into {folders.models_dir()} and start again.")
+
+    # while it runs
+
+    @Slot(object)
+    def _engine_said(self, event: object) -> None:
+        if isinstance(event, JobStarted):
+            self.pictures.follow()
+
+    @Slot(object)
+    def _show_preview(self, event: StepDone) -> None:
+        self.pictures.show_preview(event, step_text(event))
+
+    @Slot(object)
+    def _job_ended(self, event: object) -> None:
+        if isinstance(event, JobCancelled):
+            self.pictures.show_last()
+        elif isinstance(event, JobFailed):
+            self._job_failed(event)
+        if self._new_engine_wanted and not self.session.state.busy:
+            self._new_engine()
+
+    def _job_failed(self, event: JobFailed) -> None:
+        text = sentences(event.message, event.hint)
+        self.pictures.show_failure("No picture this time", text)
+        if event.kind == "NotSaved":
+            self.notifications.error(text, "Save elsewhere...", self._save_elsewhere)
+        elif event.is_bug:
+            self.notifications.error(text, "Show log", self._show_log)
+        else:
+            self.notifications.error(text)
+
+    def _save_elsewhere(self) -> None:
+        """Another folder, then what waits, and the failed picture again (the same seed gives the same pixels)."""
+        failed = self.session.failed_request
+        folder = QFileDialog.getExistingDirectory(self.window, "Folder for pictures")
+        if folder:
+            self._choose_folder(folder)
+            record = next((r for r in self.session.records() if failed and r.id == failed.model), None)
+            if failed is not None and record is not None:
+                self.session.submit(failed, record)
+        self.bridge.resume()
+
+    @Slot(object)
+    def _engine_died(self, event: WorkerDied) -> None:
+        self.notifications.error(
+            sentences(event.message, event.hint), "Restart engine", self.session.restart_engine
+        )
+
+    @Slot(float)
+    def _stalled(self, seconds: float) -> None:
+        text = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
+        self.notifications.warning(text, "Restart engine", self.session.restart_engine)
+
+    @Slot(object)
+    def _restore(self, stored: StoredPicture) -> None:
+        """All settings of a picture; what cannot be used here is left as it was and named."""
+        found = self.session.set_request(stored.request)
+        self.window.panels["sampling"].set_seed_locked(True)  # the next Generate shall make the same picture
+        left_out = [*stored.notes, *(sentences(p.message, p.hint) for p in found)]
+        if left_out:
+            self.notifications.warning(
+                "Some settings of the picture were not taken over. " + " ".join(left_out)
+            )
+        else:
+            self.notifications.info("All settings of the picture are back, its seed is locked.")
+
+    @Slot(object)
+    def _request_changed(self, request: GenerationRequest) -> None:
+        self._token_timer.start()
+        self.window.inputs.set_family(self.session.family())
+        if self._restored:
+            self.settings.change(last_request=request)
+
+    @Slot()
+    def _count_tokens(self) -> None:
+        record, prompt = self.session.record(), self.session.request().prompt
+        if record is None or record.problem:
+            return
+
+        def work() -> tuple[Any, Any]:
+            return count_tokens(record, prompt.text), count_tokens(record, prompt.negative)
+
+        self.tasks.run(work, self._show_tokens, lambda error: log.info("tokens: %s", error), "tokens")
+
+    def _show_tokens(self, counts: tuple[Any, Any]) -> None:
+        positive, negative = ((count.used, count.limit) for count in counts)
+        self.window.panels["prompt"].set_token_counts(positive, negative)
+
+    # settings
+
+    @Slot(str)
+    def _choose_theme(self, name: str) -> None:
+        self.settings.change(theme=name)
+        self._show_theme()
+        self._save_settings()
+
+    @Slot()
+    def _show_theme(self) -> None:
+        name = self.settings.value.theme
+        app = QApplication.instance()
+        if isinstance(app, QApplication):
+            system = name == "system"
+            theme.apply(app, theme.system_theme(app) if system else theme.Theme(name))
+        self.window.show_theme(name)
+
+    @Slot(str)
+    def _choose_folder(self, folder: str) -> None:
+        self.settings.change(output_dir=folder)
+        self._save_settings()
+        self.pictures.load(self.output_dir())
+        self.bridge.use_factory(self._make_factory(self.engine_options()))
+        self._new_engine_wanted = True
+        if not self.session.state.busy or self.bridge.paused:  # a pause holds what would begin
+            self._new_engine()
+
+    def _new_engine(self) -> None:
+        """The engine learns of another folder by being built anew; never in the middle of a job."""
+        self._new_engine_wanted = False
+        self.session.restart_engine()
+
+    @Slot()
+    def _save_settings(self) -> None:
+        self.tasks.run(self.settings.write, None, self._settings_not_saved, "settings")
+
+    def _settings_not_saved(self, error: Exception) -> None:
+        log.warning("settings: %s", error)
+        self.notifications.warning(f"The settings cannot be saved in {self.settings.path.parent}.")
+
+    @Slot()
+    def _show_log(self) -> None:
+        path = self._log_file
+        if path is None:
+            self.notifications.info("There is no log: its folder cannot be written to.")
+            return
+        self.tasks.run(
+            lambda: tail(path),
+            lambda text: LogDialog(path, text, self.window).open(),
+            self.notifications.failure,
+            "log",
+        )
+
+    @Slot()
+    def _show_about(self) -> None:
+        self.tasks.run(parts, self._open_about, self.notifications.failure, "about")
+
+    def _open_about(self, found: list[tuple[str, str]]) -> None:
+        state = self.session.state
+        facts = [
+            ("Device", state.device or "the engine is still starting"),
+            ("Pictures", str(self.output_dir())),
+            ("Log", str(self._log_file or "none")),
+            *found,
+        ]
+        from pipelines.library.version import program
+
+        AboutDialog(program(), facts, self.window).open()
+
+    def report_crash(self, texts: list[str]) -> None:
+        """`texts`: what the runs before left behind when they ended unexpectedly."""
+        if texts:
+            self.notifications.warning(
+                "Emulsion ended unexpectedly the last time.", "Show log", self._show_log
+            )
+
+    @Slot()
+    def raise_window(self) -> None:
+        self.window.setWindowState(self.window.windowState() & ~Qt.WindowState.WindowMinimized)
+        self.window.show()
+        self.window.raise_()
+        self.window.activateWindow()
+
+    # end
+
+    @Slot()
+    def close(self) -> bool:
+        """Saves the layout, cancels, ends the threads within 6 s. False if the engine is stuck in a call."""
+        if self._closed:
+            return self._stopped
+        self._closed = True
+        geometry, docks = self.window.layout_bytes()
+        locked = self.window.panels["sampling"].seed_locked()
+        self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
+        self._token_timer.stop()
+        try:
+            self.settings.write()
+        except OSError as error:
+            log.warning("settings: %s", error)
+        self.window.hide()
+        self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
+        self.tasks.close(1.0)
+        if self.store is not None:
+            self.store.close()
+        return self._stopped
+
+
+def first_request(records: tuple[ModelRecord, ...]) -> GenerationRequest:
+    """What the window shows at the very first start: a prompt that makes a picture at once."""
+    record = next((r for r in records if not r.problem), records[0])
+    request = GenerationRequest(model=record.id, prompt=FIRST_PROMPT)
+    return replace(request, **defaults_for(record))
+
+
+def open_store(folder: Path) -> JobStore | None:
+    """None when the queue cannot be kept on disk; the program works without."""
+    try:
+        from pipelines.library.jobs import JobStore
+
+        return JobStore(folder / "jobs.sqlite")
+    except EngineError as error:
+        log.error("the queue cannot be kept on disk: %s", error)
+        return None

@@ -1,0 +1,246 @@
+"""`EngineBridge`: the one door from the window to the engine's thread. Requests go down, events come up."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from pipelines.runtime.worker import Engine, Worker
+from pipelines.spec.errors import EngineError
+from pipelines.spec.events import (
+    Event,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobQueued,
+    JobStarted,
+    is_terminal,
+)
+from pipelines.spec.job import Job
+from pipelines.spec.options import EngineOptions
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest
+
+if TYPE_CHECKING:
+    from pipelines.library.jobs import JobStore
+
+log = logging.getLogger(__name__)
+
+EngineFactory = Callable[[], Engine]
+
+
+def engine_factory(options: EngineOptions) -> EngineFactory:
+    """Builds the real engine. Called on the worker's thread, so torch is imported there and only there."""
+
+    def build() -> Engine:
+        from pipelines.runtime import engine
+
+        return engine.build(options)
+
+    return build
+
+
+class _Lane:
+    """One worker with its way up. Once closed, nothing of it reaches the window, however long it lives."""
+
+    def __init__(
+        self, factory: EngineFactory, record: Callable[[Event], None], deliver: Callable[[Event], None]
+    ) -> None:
+        self._record, self._deliver = record, deliver
+        self._changed = threading.Condition(threading.RLock())
+        self._closed = False
+        self._paused = False
+        self._let_through: set[int] = set()
+        self._running: int | None = None
+        self.worker = Worker(factory, self._emit)
+
+    @property
+    def paused(self) -> bool:
+        return self._paused
+
+    def cancel(self, job_id: int) -> None:
+        self.worker.cancel(job_id)
+        with self._changed:
+            self._let_through.add(job_id)  # a cancelled job that a pause holds must get to its end
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
+    def close(self) -> int | None:
+        """The id of the job that now will have no terminal event, if any."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            return self._running
+
+    def _emit(self, event: Event) -> None:
+        if isinstance(event, JobStarted):
+            self._wait_while_paused(event.job_id)
+        # What begins or is cancelled only because the lane closes stays in the store as it was.
+        if not (self._closed and isinstance(event, JobStarted | JobCancelled)):
+            self._record(event)
+        with self._changed:
+            if self._closed:
+                return
+            if isinstance(event, JobStarted):
+                self._running = event.job_id
+            elif is_terminal(event):
+                self._running = None
+            # A full disk would burn the whole queue: the next job waits until resume().
+            self._paused |= isinstance(event, JobFailed) and event.kind == "NotSaved"
+            self._deliver(event)
+
+    def _wait_while_paused(self, job_id: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._paused or self._closed or job_id in self._let_through)
+
+
+class EngineBridge(QObject):
+    """`told` carries each event; connect bound methods of QObjects only, then they run on the GUI thread.
+
+    A store keeps the queue over a crash; without one, or when it fails, jobs still run.
+    """
+
+    told = Signal(object)  # not `event`: that is QObject's own method
+
+    def __init__(self, factory: EngineFactory, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._factory = factory
+        self._store: JobStore | None = None
+        self._ids = itertools.count(1)
+        self._lane: _Lane | None = None
+        self._early: list[Job] = []
+
+    def start(self) -> None:
+        """Starts the worker, which then imports torch. Jobs submitted before are handed over."""
+        self._lane = _Lane(self._factory, self._record, self.told.emit)
+        self._lane.worker.start()
+        early, self._early = self._early, []
+        for job in early:
+            self._lane.worker.submit(job)
+
+    def use_store(self, store: JobStore) -> None:
+        """Jobs that are submitted from now on are written down."""
+        self._store = store
+
+    def use_factory(self, factory: EngineFactory) -> None:
+        """The engine that the next `start` or `restart` builds."""
+        self._factory = factory
+
+    @property
+    def started(self) -> bool:
+        return self._lane is not None
+
+    @property
+    def paused(self) -> bool:
+        return self._lane is not None and self._lane.paused
+
+    def submit(self, request: GenerationRequest, record: ModelRecord, job_id: int | None = None) -> int:
+        """The job's id. `job_id` names a job that the store already holds, of an earlier run."""
+        job = Job(id=self._stored(request) if job_id is None else job_id, request=request, model=record)
+        if self._lane is None:
+            self._early.append(job)
+        else:
+            self._lane.worker.submit(job)
+        return job.id
+
+    def cancel(self, job_id: int) -> None:
+        for job in [job for job in self._early if job.id == job_id]:
+            self._early.remove(job)
+            self._tell(JobCancelled(job_id=job_id))
+        if self._lane is not None:
+            self._lane.cancel(job_id)
+
+    def cancel_all(self) -> None:
+        for job in tuple(self._early):
+            self.cancel(job.id)
+        if self._lane is not None:
+            self._lane.worker.cancel_all()
+            self._lane.resume()
+
+    def resume(self) -> None:
+        """Goes on after a pause (a picture could not be saved)."""
+        if self._lane is not None:
+            self._lane.resume()
+
+    def restart(self) -> None:
+        """A new worker takes over what was waiting; a job that was running ends as failed. Never waits."""
+        former, self._lane = self._lane, None
+        if former is not None:
+            waiting = {job.id: job for job in former.worker.pending()}
+            lost = former.close()
+            if (held := former.worker.busy_with()) is not None and held.id != lost:
+                held.cancel()  # only there: it has not begun, a pause held it, and so it goes first here
+                waiting = {held.id: held} | waiting
+            self._early = [
+                Job(id=j.id, request=j.request, model=j.model) for j in waiting.values() if j.id != lost
+            ]
+            threading.Thread(target=former.worker.stop, name="engine-stop", daemon=True).start()
+            if lost is not None:
+                self._tell(
+                    JobFailed(
+                        job_id=lost,
+                        message="The engine was restarted while it made this picture.",
+                        hint="Press Generate to make it again.",
+                    )
+                )
+        self.start()
+
+    def shutdown(self, timeout_s: float = 5.0) -> bool:
+        """Stop accepting, cancel, join. False if the worker is still inside a call that does not return.
+
+        Jobs that never began stay in the store and are offered at the next start.
+        """
+        lane, self._lane = self._lane, None
+        if lane is None:
+            return True
+        running = lane.close()
+        stopped = lane.worker.stop(timeout_s)
+        if running is not None:
+            self._record(JobCancelled(job_id=running))
+        return stopped
+
+    def _tell(self, event: Event) -> None:
+        self._record(event)
+        self.told.emit(event)
+
+    def _stored(self, request: GenerationRequest) -> int:
+        if self._store is not None:
+            try:
+                return self._store.add(request)
+            except EngineError as error:
+                self._without_store(error)
+        # Ids of an earlier run may still be in the store, and ours must not meet them.
+        return 2**40 + next(self._ids)
+
+    def _record(self, event: Event) -> None:
+        if self._store is None or isinstance(event, JobQueued):
+            return
+        try:
+            _write_down(self._store, event)
+        except EngineError as error:
+            self._without_store(error)
+
+    def _without_store(self, error: Exception) -> None:
+        log.error("the queue cannot be kept on disk: %s", error)
+        self._store = None
+
+
+def _write_down(store: JobStore, event: Any) -> None:
+    match event:
+        case JobStarted(job_id=job_id):
+            store.started(job_id)
+        case JobFinished(job_id=job_id):
+            store.ended(job_id, "done")
+        case JobCancelled(job_id=job_id):
+            store.ended(job_id, "cancelled")
+        case JobFailed(job_id=job_id, message=message):
+            store.ended(job_id, "failed", message)

@@ -1,0 +1,331 @@
+"""`Session`: the state of the window. Panel values become a request, events become what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from desktop.engine_bridge import EngineBridge
+from pipelines.spec import families
+from pipelines.spec.errors import EngineError
+from pipelines.spec.events import (
+    ImageSaved,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    Stage,
+    StageChanged,
+    StepDone,
+    WorkerDied,
+    WorkerReady,
+)
+from pipelines.spec.families.base import Family
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest
+from pipelines.spec.validate import Problem, problems
+
+
+class Engine(StrEnum):
+    """What the engine's thread is doing, as far as events told."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPED = "stopped"
+
+
+STAGE_TEXTS = {
+    Stage.LOAD: "Loading the model",
+    Stage.ENCODE: "Reading the prompt",
+    Stage.DENOISE: "Drawing",
+    Stage.DECODE: "Finishing",
+    Stage.SAVE: "Saving",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """`busy`: jobs wait or run; `fraction` 0..1 of the running one; `reason` why Generate is off."""
+
+    engine: Engine = Engine.STARTING
+    device: str = ""
+    busy: bool = False
+    cancelling: bool = False
+    text: str = ""
+    fraction: float = 0.0
+    reason: str = ""
+
+
+class Session(QObject):
+    """`panels`: the widgets by request field, each with value(), setValue(), valueChanged, set_problems()."""
+
+    stateChanged = Signal(object)
+    saved = Signal(object)
+    previewed = Signal(object)
+    jobEnded = Signal(object)
+    engineDied = Signal(object)
+    requestChanged = Signal(object)
+
+    def __init__(
+        self, bridge: EngineBridge, panels: Mapping[str, Any], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._bridge = bridge
+        self._panels = panels
+        self._records: dict[str, ModelRecord] = {}
+        self._base = GenerationRequest(model="")
+        self._open: dict[int, GenerationRequest] = {}
+        self._current: int | None = None
+        self._filling = False
+        self._model = ""
+        self.state = State()
+        self.failed_request: GenerationRequest | None = None
+        for panel in panels.values():
+            panel.valueChanged.connect(self._panel_changed)
+        bridge.told.connect(self.see)
+
+    # the request
+
+    def request(self) -> GenerationRequest:
+        return replace(self._base, **{field: panel.value() for field, panel in self._panels.items()})
+
+    def record(self) -> ModelRecord | None:
+        return self._records.get(self.request().model)
+
+    def family(self) -> Family | None:
+        return family_of(self.record())
+
+    def set_records(self, records: tuple[ModelRecord, ...]) -> None:
+        """The models there are. The chosen one is kept if it is still there, else the first usable one."""
+        self._records = {record.id: record for record in records}
+        now = self.request()
+        usable = [record.id for record in records if not record.problem]
+        model = now.model if now.model in usable or not usable else usable[0]
+        self._filling = True
+        try:
+            self._panels["model"].set_records(records)
+        finally:
+            self._filling = False
+        self._fill(replace(now, model=model))
+
+    def knows(self, job_id: int) -> bool:
+        """Whether the job was submitted in this run and has not ended."""
+        return job_id in self._open
+
+    def records(self) -> tuple[ModelRecord, ...]:
+        return tuple(self._records.values())
+
+    def set_request(self, request: GenerationRequest) -> tuple[Problem, ...]:
+        """Shows `request`; a field that cannot be used here keeps what it had, and is answered."""
+        now = self.request()
+        if request.model not in self._records and self._records:
+            request, unknown = replace(request, model=now.model), (_no_model(request.model),)
+        else:
+            unknown = ()
+        record = self._records.get(request.model)
+        found = problems(request, record, family_of(record))
+        for problem in found:
+            request = _with_field_of(request, now, problem.field)
+        self._fill(request)
+        return unknown + found
+
+    def _fill(self, request: GenerationRequest) -> None:
+        self._base = request
+        self._filling = True
+        try:
+            self._model = request.model
+            self._fit_panels(self._records.get(request.model))
+            for field, panel in self._panels.items():
+                panel.setValue(getattr(request, field))
+        finally:
+            self._filling = False
+        self._panel_changed()
+
+    @Slot()
+    def _panel_changed(self) -> None:
+        if self._filling:
+            return
+        request = self.request()
+        if request.model != self._model:
+            self._model_changed(request)
+            return
+        self._check(request)
+        self.requestChanged.emit(request)
+
+    def _model_changed(self, request: GenerationRequest) -> None:
+        """A model's own defaults follow its choice, where the former model's were left as they were."""
+        former, record = self._records.get(self._model), self._records.get(request.model)
+        self._fill(_with_defaults(request, former, record) if record is not None else request)
+
+    def _fit_panels(self, record: ModelRecord | None) -> None:
+        family = family_of(record)
+        for panel in self._panels.values():
+            if hasattr(panel, "set_family"):
+                panel.set_family(family)
+            if family and hasattr(panel, "set_rule"):
+                panel.set_rule(family.sizes, native_size(record, family))
+
+    def _check(self, request: GenerationRequest) -> None:
+        record = self._records.get(request.model)
+        found = problems(request, record, family_of(record)) if self._records else ()
+        for panel in self._panels.values():
+            panel.set_problems(found)
+        reason = found[0].message if found else ""
+        if not self._records:
+            reason = "Looking for models..."
+        self._change(reason=reason)
+
+    # jobs
+
+    @Slot()
+    def generate(self) -> None:
+        """Submits what the panels say, or does nothing while Generate is off or a job is open."""
+        if self.state.busy or self._blocked():
+            return
+        sampling = self._panels.get("sampling")
+        if sampling is not None:
+            sampling.next_seed()
+        request = self.request()
+        record = self._records[request.model]
+        self.submit(request, record)
+
+    def submit(self, request: GenerationRequest, record: ModelRecord, job_id: int | None = None) -> None:
+        """Also for jobs of an earlier run, with their id. A pause that holds no other job ends with it."""
+        if not self._open:
+            self._bridge.resume()
+        job_id = self._bridge.submit(request, record, job_id)
+        self._open.setdefault(job_id, request)
+        text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"
+        if not self.state.busy:
+            self._change(busy=True, cancelling=False, text=text, fraction=0.0)
+
+    @Slot()
+    def cancel(self) -> None:
+        """Acknowledged at once; the job ends at its next safe point."""
+        if not self._open or self.state.cancelling:
+            return
+        self._change(cancelling=True, text="Cancelling")
+        self._bridge.cancel(self._current if self._current in self._open else next(iter(self._open)))
+
+    def _blocked(self) -> bool:
+        return bool(self.state.reason) or self.state.engine is Engine.STOPPED or not self._records
+
+    @Slot(object)
+    def see(self, event: object) -> None:
+        """Every event of the engine, on the GUI thread."""
+        match event:
+            case WorkerReady(device=device):
+                self._change(engine=Engine.READY, device=device)
+            case WorkerDied():
+                self._change(engine=Engine.STOPPED, text="The engine has stopped")
+                self.engineDied.emit(event)
+            case JobStarted(job_id=job_id):
+                self._current = job_id
+                self._change(busy=True, cancelling=False, text="Starting", fraction=0.0)
+            case StageChanged():
+                self._change(text=self._stage_text(event))
+            case StepDone():
+                self._step_done(event)
+            case ImageSaved():
+                self.saved.emit(event)
+            case JobFinished() | JobCancelled() | JobFailed():
+                self._ended(event)
+
+    def _stage_text(self, event: StageChanged) -> str:
+        if self.state.cancelling:
+            return self.state.text
+        return event.note or STAGE_TEXTS[event.stage]
+
+    def _step_done(self, event: StepDone) -> None:
+        if not self.state.cancelling:
+            whole = (event.image + event.step / event.steps) / event.images
+            self._change(text=step_text(event), fraction=whole)
+        if event.preview is not None:
+            self.previewed.emit(event)
+
+    def _ended(self, event: JobFinished | JobCancelled | JobFailed) -> None:
+        request = self._open.pop(event.job_id, None)
+        if self._current == event.job_id:
+            self._current = None
+        self._change(
+            busy=bool(self._open), cancelling=False, text="Waiting" if self._open else "", fraction=0.0
+        )
+        if isinstance(event, JobFailed):
+            self.failed_request = request
+        self.jobEnded.emit(event)
+
+    @Slot()
+    def restart_engine(self) -> None:
+        self._change(engine=Engine.STARTING, device="", cancelling=False)
+        self._bridge.restart()
+
+    def _change(self, **values: Any) -> None:
+        state = replace(self.state, **values)
+        if state != self.state:
+            self.state = state
+            self.stateChanged.emit(state)
+
+
+def family_of(record: ModelRecord | None) -> Family | None:
+    try:
+        return families.by_id(record.family) if record is not None and record.family else None
+    except EngineError:
+        return None
+
+
+def native_size(record: ModelRecord | None, family: Family) -> int:
+    return record.native_size if record is not None and record.native_size else family.sizes.native
+
+
+def step_text(event: StepDone) -> str:
+    """Such as 'Step 7 of 20 · 3 s left', with the picture's number when there are several."""
+    text = f"Step {event.step} of {event.steps}"
+    if event.images > 1:
+        text = f"Picture {event.image + 1} of {event.images} · {text}"
+    return text if event.eta_s is None else f"{text} · {duration(event.eta_s)} left"
+
+
+def duration(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    return f"{whole} s" if whole < 90 else f"{round(whole / 60)} min"
+
+
+def defaults_for(record: ModelRecord) -> dict[str, Any]:
+    """The fields of a request that a model has an opinion on."""
+    family = family_of(record)
+    if family is None:
+        return {}
+    side = native_size(record, family)
+    size = replace(family.size, width=side, height=side)
+    return {"sampling": record.sampling or family.sampling, "size": size}
+
+
+def _with_defaults(
+    request: GenerationRequest, former: ModelRecord | None, record: ModelRecord
+) -> GenerationRequest:
+    before, after = (defaults_for(former) if former else {}), defaults_for(record)
+    if not after:
+        return request
+    size = after["size"] if not before or request.size == before["size"] else request.size
+    kept = replace(request.sampling, seed=0)
+    sampling = request.sampling
+    if not before or kept == replace(before["sampling"], seed=0):
+        sampling = replace(after["sampling"], seed=request.sampling.seed)
+    return replace(request, size=size, sampling=sampling)
+
+
+def _with_field_of(request: GenerationRequest, other: GenerationRequest, path: str) -> GenerationRequest:
+    """`request`, with the field at the dotted `path` taken from `other`."""
+    name, _, inner = path.partition(".")
+    if not inner:
+        return replace(request, **{name: getattr(other, name)})
+    value = replace(getattr(request, name), **{inner: getattr(getattr(other, name), inner)})
+    return replace(request, **{name: value})
+
+
+def _no_model(model: str) -> Problem:
+    return Problem("model", f"The model '{model}' is not here.", "The chosen model is kept.")

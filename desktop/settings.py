@@ -1,0 +1,168 @@
+"""`Settings`: what the program remembers between two starts, one dataclass in one JSON file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.spec.errors import EngineError
+from pipelines.spec.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+THEMES = ("system", "light", "dark")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`output_dir` empty: the default folder. `geometry` and `docks` are Qt's own bytes in base64.
+
+    `load_limit_s` and `step_limit_s`: seconds of silence after which the window offers a restart.
+    `unknown` keeps what a newer version wrote, so that going back and forth loses nothing.
+    """
+
+    theme: str = "system"
+    output_dir: str = ""
+    model_folders: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    filename_pattern: str = "[number]-[seed]"
+    load_limit_s: float = 300.0
+    step_limit_s: float = 120.0
+    geometry: str = ""
+    docks: str = ""
+    seed_locked: bool = False
+    last_request: GenerationRequest | None = None
+    unknown: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value or len(value) > 100_000:
+        raise ValueError("must be text")
+    return value
+
+
+def _theme(value: Any) -> str:
+    if value not in THEMES:
+        raise ValueError(f"must be one of {', '.join(THEMES)}")
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError("must be a list of texts")
+    return tuple(_text(item) for item in value)
+
+
+def _threads(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1024:
+        raise ValueError("must be a whole number from 0 to 1024")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 86_400:
+        raise ValueError("must be a number of seconds from 1 to 86400")
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _request(value: Any) -> GenerationRequest | None:
+    return None if value is None else GenerationRequest.from_dict(value)
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "theme": _theme,
+    "output_dir": _text,
+    "model_folders": _texts,
+    "device": _text,
+    "dtype": _text,
+    "threads": _threads,
+    "filename_pattern": _text,
+    "load_limit_s": _seconds,
+    "step_limit_s": _seconds,
+    "geometry": _text,
+    "docks": _text,
+    "seed_locked": _flag,
+    "last_request": _request,
+}
+
+
+def from_dict(data: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    """The settings, and one line for each value that was bad and is replaced by its default."""
+    good: dict[str, Any] = {}
+    bad: list[str] = []
+    for name, value in data.items():
+        if name not in READERS:
+            continue
+        try:
+            good[name] = READERS[name](value)
+        except (ValueError, TypeError, RecursionError, EngineError) as error:
+            bad.append(f"{name}: {error}")
+    unknown = {name: value for name, value in data.items() if name not in READERS}
+    return Settings(**good, unknown=unknown), bad
+
+
+def to_dict(settings: Settings) -> dict[str, Any]:
+    known = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "unknown"}
+    known["model_folders"] = list(settings.model_folders)
+    if settings.last_request is not None:
+        known["last_request"] = settings.last_request.to_dict()
+    return {**settings.unknown, **known}
+
+
+class SettingsFile:
+    """The settings in use. `change` is for the GUI thread; `write`, for any, writes the newest value."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.value = Settings()
+        self.problems: list[str] = []
+        self._writing = threading.Lock()
+
+    def load(self) -> Settings:
+        """Never raises: what cannot be read is kept aside and replaced by defaults."""
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            if not isinstance(data, dict):
+                raise ValueError("is not a JSON object")
+            self.value, self.problems = from_dict(data)
+        except FileNotFoundError:
+            return self.value
+        except (OSError, ValueError, RecursionError) as error:
+            self.problems = [str(error)]
+        if self.problems:
+            self._keep_aside()
+        return self.value
+
+    def _keep_aside(self) -> None:
+        log.warning("settings file %s: %s", self.path, "; ".join(self.problems))
+        try:
+            shutil.copyfile(self.path, self.path.with_suffix(".json.bad"))
+        except OSError as error:
+            log.warning("the bad settings file could not be kept: %s", error)
+
+    def change(self, **values: Any) -> Settings:
+        self.value = replace(self.value, **values)
+        return self.value
+
+    def write(self) -> None:
+        """Whole or not at all. Raises OSError."""
+        with self._writing:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            part = self.path.with_suffix(f".{os.getpid()}.part")
+            part.write_text(json.dumps(to_dict(self.value), ensure_ascii=True, indent=1), encoding="utf-8")
+            os.replace(part, self.path)

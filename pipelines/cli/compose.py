@@ -1,0 +1,158 @@
+"""From flags, a request file and the model's own defaults to one `GenerationRequest`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import random
+from typing import Any
+
+from pipelines.spec.errors import RequestError
+from pipelines.spec.families import by_id
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import MAX_SEED, GenerationRequest
+from pipelines.spec.schedulers import find, scheduler_by_id
+from pipelines.spec.validate import problems
+
+MAX_FILE_BYTES = 10_000_000
+
+# Flag -> dotted path of the field.
+FIELDS = {
+    "prompt": "prompt.text",
+    "negative": "prompt.negative",
+    "model": "model",
+    "steps": "sampling.num_inference_steps",
+    "guidance": "sampling.guidance_scale",
+    "seed": "sampling.seed",
+    "count": "count",
+}
+_TEXT = ("prompt", "negative", "model")
+
+
+def compose(
+    args: argparse.Namespace, records: tuple[ModelRecord, ...]
+) -> tuple[GenerationRequest, ModelRecord]:
+    """The request, complete and valid, with its model. Flags win over the file, the file over the defaults.
+
+    Raises RequestError with the field for everything that is missing or wrong.
+    """
+    data = _read_file(args.request) if args.request else {}
+    for flag, path in FIELDS.items():
+        if (value := getattr(args, flag)) is not None:
+            _set(data, path, _read(value) if flag in _TEXT else _number(value))
+    if args.size is not None:
+        data["size"] = _size(args.size)
+    if _get(data, "prompt.text") is None:
+        raise RequestError("prompt.text", "is missing.", "Say what to draw: --prompt 'a red circle'.")
+    record = _model(data.get("model"), records)
+    data["model"] = record.id
+    _add_defaults(data, record)
+    if args.sampler is not None or args.schedule is not None:
+        _set(data, "sampling.scheduler", _scheduler(args, data))
+    if _seed_is_open(data):
+        _set(data, "sampling.seed", random.randrange(MAX_SEED - 64))
+    request = GenerationRequest.from_dict(data)
+    for problem in problems(request, record, by_id(record.family)):
+        raise RequestError(problem.field, problem.message, problem.hint)
+    return request, record
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    """The fields of a JSON file; the whole JSON that a picture carries is taken as well."""
+    try:
+        with open(os.path.expanduser(name), "rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        data = json.loads(text) if len(text) <= MAX_FILE_BYTES else None
+    except OSError as error:
+        reason = error.strerror or "it cannot be opened"
+        raise RequestError("request", f"the file '{name}' cannot be read: {reason}.") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError("request", f"the file '{name}' is not JSON: {error}.") from error
+    if isinstance(data, dict) and isinstance(data.get("request"), dict):
+        data = data["request"]
+    if not isinstance(data, dict):
+        raise RequestError("request", f"the file '{name}' must hold one JSON object with the fields.")
+    for field in ("prompt", "sampling", "size"):
+        if not isinstance(data.get(field, {}), dict):
+            raise RequestError(field, "must be an object with named fields.")
+    return data
+
+
+def _read(text: str) -> str:
+    """Under LC_ALL=C Python takes the bytes of an argument for no text; they are UTF-8 all the same."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _set(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+    data[name] = value
+
+
+def _get(data: dict[str, Any], path: str) -> Any:
+    parent, _, name = path.rpartition(".")
+    return (data.get(parent, {}) if parent else data).get(name)
+
+
+def _number(text: str) -> int | float | str:
+    """A word that is no number stays one: `from_dict` refuses it and names the field."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _size(text: str) -> dict[str, Any]:
+    width, by, height = text.lower().replace("×", "x").partition("x")
+    if not by:
+        raise RequestError("size", f"must be WIDTHxHEIGHT such as 512x768, not '{text}'.")
+    return {"width": _number(width), "height": _number(height)}
+
+
+def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
+    """The record of this id; without one the first that can be used, which is the demo model."""
+    usable = [record for record in records if not record.problem]
+    if wanted is None:
+        if not usable:
+            raise RequestError("model", "there is no model.", "Name its folder: --models DIR.")
+        return usable[0]
+    for record in records:
+        if str(wanted).lower() in (record.id.lower(), record.path.lower()):
+            if record.problem:
+                raise RequestError("model", f"'{record.id}' cannot be used: {record.problem}")
+            return record
+    ids = [record.id for record in usable]
+    close = difflib.get_close_matches(str(wanted), ids, n=3, cutoff=0.4) or ids[:3]
+    hint = f"There are: {', '.join(close)}." if close else "Name its folder: --models DIR."
+    raise RequestError("model", f"there is no model '{wanted}'.", hint)
+
+
+def _add_defaults(data: dict[str, Any], record: ModelRecord) -> None:
+    family = by_id(record.family)
+    sampling = record.sampling or family.sampling
+    own = {name: getattr(sampling, name) for name in ("scheduler", "num_inference_steps", "guidance_scale")}
+    data["sampling"] = own | data.get("sampling", {})
+    side = record.native_size
+    size = {"width": side or family.size.width, "height": side or family.size.height}
+    data["size"] = size | data.get("size", {})
+
+
+def _scheduler(args: argparse.Namespace, data: dict[str, Any]) -> str:
+    """--schedule alone keeps the sampler and changes its schedule."""
+    if args.sampler is not None:
+        return find(args.sampler, args.schedule or "").id
+    current = scheduler_by_id(str(data["sampling"]["scheduler"]))
+    return find(current.sampler, args.schedule).id
+
+
+def _seed_is_open(data: dict[str, Any]) -> bool:
+    seed = _get(data, "sampling.seed")
+    return seed is None or (isinstance(seed, int) and seed < 0)

@@ -1,0 +1,276 @@
+"""`generate`: one request through the same engine as the window's, told on the terminal or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import queue
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import output
+from pipelines.cli.compose import compose
+from pipelines.cli.models import add_models_argument, find_records
+from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
+from pipelines.cli.progress import Progress
+from pipelines.library.folders import default_output_dir
+from pipelines.runtime.worker import Engine, Worker
+from pipelines.spec.errors import RequestError
+from pipelines.spec.events import (
+    Event,
+    ImageSaved,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobQueued,
+    JobStarted,
+    StageChanged,
+    StepDone,
+    WorkerDied,
+    WorkerReady,
+    is_terminal,
+)
+from pipelines.spec.job import Job
+from pipelines.spec.options import EngineOptions
+from pipelines.spec.request import GenerationRequest
+
+NAME = "generate"
+MAX_THREADS = 1024
+STOP_LIMIT_S = 1.0
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+
+NAMES = {
+    JobQueued: "queued",
+    JobStarted: "started",
+    StageChanged: "stage",
+    StepDone: "step",
+    ImageSaved: "saved",
+    JobFinished: "finished",
+    JobCancelled: "cancelled",
+    JobFailed: "failed",
+    WorkerReady: "ready",
+    WorkerDied: "failed",
+}
+
+_Events = queue.SimpleQueue[Event | None]
+
+_EXAMPLE = """examples:
+  python main.py generate --prompt "a red circle on a white background" --out pictures
+  python main.py generate --prompt "two blue squares" --sampler "Euler a" --count 4 --out pictures
+  python main.py generate --request request.json --seed 8 --out pictures --json"""
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    parser = sub.add_parser(
+        NAME,
+        help="make pictures from a prompt",
+        description="Makes pictures from a prompt and prints their paths.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--prompt", metavar="TEXT", help="what to draw")
+    add("--negative", metavar="TEXT", help="what to keep out of the picture")
+    add(
+        "--model", metavar="ID", help="the model to draw with, by the id that `models` lists (the demo model)"
+    )
+    add("--steps", metavar="N", help="steps, 1 to 150: more are slower and finer (the model's own number)")
+    add(
+        "--guidance",
+        metavar="G",
+        help="guidance, 0 to 30: how closely to follow the prompt (the model's own)",
+    )
+    add("--sampler", metavar="NAME", help="sampler, by its usual name: Euler a, DPM++ 2M, UniPC ...")
+    add("--schedule", metavar="NAME", help="schedule: Automatic, Karras, Exponential, Beta, SGM Uniform")
+    add("--seed", metavar="N", help="the same seed gives the same picture; random when negative or not given")
+    add("--size", metavar="WxH", help="width and height in pixels, such as 512x768 (the model's own size)")
+    add("--count", metavar="N", help="how many pictures, 1 to 64; their seeds count up")
+    add("--request", metavar="FILE.json", help="take the request from a file; flags win over it")
+    add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
+    add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--threads", default="0", metavar="N", help="processor threads to use, 0 for all (0)")
+    add("--debug", action="store_true", help="tell errors with all their details, on stderr")
+    add_models_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises RequestError before anything heavy is loaded; then 0 done, 1 failed, 130 cancelled."""
+    request, record = compose(args, find_records(args.models))
+    options = EngineOptions(
+        output_dir=str(_output_dir(args.out)),
+        device=_device(args.device),
+        threads=_threads(args.threads),
+        preview_interval_s=0,
+    )
+    listener = _JsonLines(request) if args.json else _Terminal(request)
+    # What a library prints must not come between the JSON lines.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _draw(Job(id=1, request=request, model=record), options, listener)
+
+
+def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
+    def factory() -> Engine:
+        from pipelines.runtime.engine import build
+
+        return build(options)
+
+    events: _Events = queue.SimpleQueue()
+    worker = Worker(factory, events.put)
+    try:
+        with _ctrl_c_into(events):
+            worker.submit(job)
+            worker.start()
+            for event in _until_ended(events, worker):
+                listener.hear(event)
+    finally:
+        stopped = worker.stop(STOP_LIMIT_S)
+    if not stopped:  # cancelled in the middle of an import or a long call, which the exit would wait for
+        os._exit(listener.status)  # every line and every picture is out already
+    return listener.status
+
+
+@contextlib.contextmanager
+def _ctrl_c_into(events: _Events) -> Iterator[None]:
+    """The first Ctrl+C becomes None in the queue and interrupts no line of output; a second one ends at once."""
+
+    def interrupted(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        events.put(None)
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _until_ended(events: _Events, worker: Worker) -> Iterator[Event]:
+    """The events up to the terminal one; after Ctrl+C the cancelled job's end is waited for."""
+    while True:
+        try:
+            event = events.get(timeout=0.2)  # bounded, or Windows would not see Ctrl+C
+        except queue.Empty:
+            continue
+        if event is None:
+            worker.cancel_all()
+            continue
+        yield _advised(event)
+        if _ends(event):
+            return
+
+
+def _advised(event: Event) -> Event:
+    """The engine's hints speak of the window's log and its restart button; there is neither here."""
+    match event:
+        case JobFailed(is_bug=True):
+            return dataclasses.replace(event, hint="Run it again with --debug for the details.")
+        case JobFailed(hint=hint) | WorkerDied(hint=hint) if hint.startswith("Restart the engine"):
+            return dataclasses.replace(
+                event, hint="python main.py doctor tells what is off, --debug the details."
+            )
+    return event
+
+
+def _ends(event: Event) -> bool:
+    return is_terminal(event) or isinstance(event, WorkerDied)
+
+
+class _Listener:
+    """Hears every event; `status` is the exit status once the last was heard."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.request = request
+        self.paths: list[str] = []
+        self.status = FAILED
+        self.stdout = sys.stdout
+
+    def hear(self, event: Event) -> None:
+        """The event that ends the job comes once, as the last."""
+        match event:
+            case ImageSaved():
+                self.paths.append(event.path)
+            case JobFinished():
+                self.status = DONE
+            case JobCancelled():
+                self.status = INTERRUPTED
+            case JobFailed(kind="RequestError"):
+                self.status = WRONG_REQUEST
+
+
+class _JsonLines(_Listener):
+    def __init__(self, request: GenerationRequest) -> None:
+        super().__init__(request)
+        self._print({"event": "request", "request": request.to_dict()})
+
+    def hear(self, event: Event) -> None:
+        super().hear(event)
+        data: dict[str, Any] = {"event": NAMES[type(event)]}
+        data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
+        if _ends(event):
+            data["paths"] = self.paths
+        if isinstance(event, WorkerDied):
+            data["field"] = ""  # told as a failed job, whose fields it lacks
+        self._print(data)
+
+    def _print(self, data: dict[str, Any]) -> None:
+        output.json_line(data, self.stdout)
+
+
+class _Terminal(_Listener):
+    """Progress on stderr, the paths of the pictures on stdout."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        super().__init__(request)
+        self._progress = Progress(request, sys.stderr)
+        last = request.sampling.seed + request.count - 1
+        seeds = f"Seed {request.sampling.seed}" + (f" to {last}" if request.count > 1 else "")
+        output.say(f"{seeds}, model {request.model}, {request.size.width}x{request.size.height}")
+
+    def hear(self, event: Event) -> None:
+        super().hear(event)
+        self._progress.show(event)
+        match event:
+            case ImageSaved():
+                self._progress.clear()
+                print(event.path, file=self.stdout, flush=True)
+                for mark in event.marks:
+                    output.say(f"  This picture is marked: {mark}.")
+            case JobFailed() | WorkerDied():
+                self._progress.clear()
+                output.say_error(event.message, event.hint)
+            case JobCancelled():
+                self._progress.clear()
+                output.say("Cancelled.")
+
+
+def _output_dir(name: str | None) -> Path:
+    """Made now, so that a folder that cannot be written is known before the picture is drawn."""
+    folder = Path(os.path.expanduser(name)).absolute() if name else default_output_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise RequestError("out", f"'{folder}' is no folder.") from error
+    except OSError as error:
+        raise RequestError("out", f"the folder '{folder}' cannot be made: {error.strerror}.") from error
+    return folder
+
+
+def _device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise RequestError("device", f"there is no device '{text}'.", "Known: auto, cpu, cuda, cuda:1, mps.")
+    return text
+
+
+def _threads(text: str) -> int:
+    if not (text.isdecimal() and len(text) <= 4 and int(text) <= MAX_THREADS):
+        raise RequestError("threads", f"must be a whole number from 0 to {MAX_THREADS}, not '{text}'.")
+    return int(text)

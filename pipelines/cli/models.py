@@ -1,0 +1,63 @@
+"""`models`: what can be drawn with, and what is listed but cannot."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipelines.cli import output
+from pipelines.library.models import default_roots, scan
+from pipelines.spec.errors import RequestError
+from pipelines.spec.record import ModelRecord
+
+NAME = "models"
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    about = "Lists the models: the ones that came with the program and the ones in your model folders."
+    parser = sub.add_parser(NAME, help="list the models", description=about, allow_abbrev=False)
+    add_models_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
+    parser.set_defaults(run=run)
+
+
+def add_models_argument(parser: argparse.ArgumentParser) -> None:
+    text = "a folder to look for models in, besides the usual ones; can be given again"
+    parser.add_argument("--models", metavar="DIR", action="append", default=[], help=text)
+
+
+def find_records(folders: Iterable[str]) -> tuple[ModelRecord, ...]:
+    """The models in the usual folders and in these. Raises RequestError, field `models`, for a missing one."""
+    extra = tuple(Path(os.path.expanduser(folder)) for folder in folders)
+    for folder in extra:
+        if not folder.is_dir():
+            raise RequestError("models", f"there is no folder '{folder}'.", "Check the path after --models.")
+    return scan((*default_roots(), *extra))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Always 0: a model that cannot be used is an answer too."""
+    records = find_records(args.models)
+    for record in records:
+        if args.json:
+            output.json_line(dataclasses.asdict(record))
+        else:
+            print("\n".join(output.plain(line) for line in _lines(record)))
+    if not records:
+        output.say(f"No models were found. Put a diffusers folder into {default_roots()[-1]}.")
+    return 0
+
+
+def _lines(record: ModelRecord) -> Iterable[str]:
+    size = f"{record.size_bytes / 1e6:.0f} MB" if record.size_bytes else ""
+    side = f"{record.native_size}x{record.native_size}" if record.native_size else ""
+    facts = [fact for fact in (record.family, side, record.dtype, size) if fact]
+    yield f"{record.id}  {record.title}"
+    if facts:
+        yield f"    {', '.join(facts)}"
+    yield f"    {record.path}"
+    if record.problem:
+        yield f"    Cannot be used: {record.problem}"

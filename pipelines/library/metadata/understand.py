@@ -1,0 +1,196 @@
+"""From texts to a `GenerationRequest`. A bad field drops itself alone, with a note that says which."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from pipelines.library.folders import inputs_dir
+from pipelines.library.metadata.infotext import Infotext
+from pipelines.library.names import slug
+from pipelines.spec.errors import RequestError
+from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Sampling, Size
+from pipelines.spec.schedulers import find
+from pipelines.spec.validate import MAX_COUNT, MAX_GUIDANCE, MAX_STEPS
+
+MAX_SIDE = 16384
+_NESTED = {"prompt", "sampling", "size"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Understood:
+    """`seed` is the picture's own, None when unknown; `notes` are sentences about what was left out."""
+
+    request: GenerationRequest
+    seed: int | None = None
+    image_index: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def from_own_json(text: str) -> Understood | None:
+    """None when the text is not ours; else everything in it that can be used."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("request"), dict):
+        return None
+    notes: list[str] = []
+    request = _bounded(_request(data["request"], notes), notes)
+    return Understood(
+        request=_with_stored_inputs(request),
+        seed=_whole(data.get("seed"), 0, 2**64),
+        image_index=_whole(data.get("image_index"), 0, MAX_COUNT) or 0,
+        notes=tuple(notes),
+    )
+
+
+def _request(data: dict[str, Any], notes: list[str]) -> GenerationRequest:
+    try:
+        return GenerationRequest.from_dict(data)
+    except RequestError:
+        return _field_by_field(data, notes)
+
+
+def _field_by_field(data: dict[str, Any], notes: list[str]) -> GenerationRequest:
+    kept: dict[str, Any] = {"model": ""}
+    request = GenerationRequest(model="")
+    for name in (field.name for field in dataclasses.fields(GenerationRequest) if field.name in data):
+        value = data[name]
+        parts = (
+            [{k: v} for k, v in value.items()][:32]
+            if name in _NESTED and isinstance(value, dict)
+            else [value]
+        )
+        for part in parts:
+            merged = {**kept.get(name, {}), **part} if name in _NESTED and isinstance(part, dict) else part
+            try:
+                request = GenerationRequest.from_dict({**kept, name: merged})
+            except RequestError as error:
+                notes.append(f"Left out: {error.message[:200]}.")
+            else:
+                kept[name] = merged
+    return request
+
+
+def _bounded(request: GenerationRequest, notes: list[str]) -> GenerationRequest:
+    """A number that no panel can hold is brought to the nearest that it can, and a note says so."""
+    sampling, size = request.sampling, request.size
+    steps = _clamped("steps", sampling.num_inference_steps, 1, MAX_STEPS, notes)
+    guidance = _clamped("guidance", sampling.guidance_scale, 0.0, MAX_GUIDANCE, notes)
+    seed = sampling.seed
+    if not 0 <= seed <= MAX_SEED:
+        # The nearest seed would be another picture all the same.
+        notes.append(f"Left out: the seed {str(seed)[:30]} is not within 0 to {MAX_SEED}.")
+        seed = 0
+    width = _clamped("width", size.width, 8, MAX_SIDE, notes)
+    height = _clamped("height", size.height, 8, MAX_SIDE, notes)
+    return dataclasses.replace(
+        request,
+        sampling=Sampling(
+            scheduler=sampling.scheduler, num_inference_steps=steps, guidance_scale=guidance, seed=seed
+        ),
+        size=Size(width=width, height=height),
+        count=_clamped("count", request.count, 1, MAX_COUNT, notes),
+    )
+
+
+def _clamped(name: str, value: Any, least: Any, most: Any, notes: list[str]) -> Any:
+    kept = min(max(value, least), most)
+    if kept != value:
+        notes.append(f"The {name} {str(value)[:30]} is out of range; {kept} is used.")
+    return kept
+
+
+def _with_stored_inputs(request: GenerationRequest) -> GenerationRequest:
+    """Input pictures are named without a folder; those that lie in our own store get their path back."""
+    changes: dict[str, Any] = {"controls": tuple(_in_store(control) for control in request.controls)}
+    if request.image:
+        changes["image"] = _in_store(request.image)
+    return dataclasses.replace(request, **changes)
+
+
+def _in_store(given: Any) -> Any:
+    name = PureWindowsPath(given.path).name.replace("\0", "")
+    stored: Path = inputs_dir() / name
+    return dataclasses.replace(given, path=str(stored) if name and stored.is_file() else name)
+
+
+def _whole(value: Any, least: int, most: int) -> int | None:
+    fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    return value if fits else None
+
+
+def from_infotext(text: Infotext) -> Understood:
+    """The request behind A1111's text: what it says and we know; the rest stays at its default."""
+    notes: list[str] = []
+    default = Sampling()
+    seed = _number(text.get("Seed"), "seed", None, notes)
+    sampling = Sampling(
+        scheduler=_scheduler(text, default.scheduler, notes),
+        num_inference_steps=int(_number(text.get("Steps"), "steps", default.num_inference_steps, notes)),
+        guidance_scale=float(_number(text.get("CFG scale"), "guidance", default.guidance_scale, notes)),
+        seed=int(seed or 0),
+    )
+    request = GenerationRequest(
+        model=slug(text.get("Model")) if text.get("Model") else "",
+        prompt=Prompt(text=text.prompt, negative=text.negative),
+        sampling=sampling,
+        size=_size(text.get("Size"), notes),
+    )
+    own_seed = None if seed is None else _whole(int(seed), 0, 2**64)
+    return Understood(request=_bounded(request, notes), seed=own_seed, notes=tuple(notes))
+
+
+def _number(text: str, name: str, default: Any, notes: list[str]) -> Any:
+    """A whole number stays whole however long it is: seeds of other tools have 64 bits."""
+    if not text:
+        return default
+    try:
+        value = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or abs(value) > 2**64:
+        notes.append(f"Left out: the {name} '{text[:30]}' is not a usable number.")
+        return default
+    return value
+
+
+def _size(text: str, notes: list[str]) -> Size:
+    width, _, height = text.lower().partition("x")
+    if width.isdecimal() and height.isdecimal() and len(text) <= 12:
+        return Size(width=int(width), height=int(height))
+    if text:
+        notes.append(f"Left out: the size '{text[:30]}' is not WIDTHxHEIGHT.")
+    return Size()
+
+
+# The words of k-diffusion and ComfyUI that `find` does not know; they fuse sampler and schedule with '_'.
+_OTHER_WORDS = {"uni_pc_bh2": "unipc", "undefined": "euler"}
+_FUSED = re.compile(r"(.+)_(normal|simple|karras|exponential|beta|sgm_uniform)")
+
+
+def _scheduler(text: Infotext, default: str, notes: list[str]) -> str:
+    sampler, schedule = text.get("Sampler"), text.get("Schedule type", "Scheduler")
+    name = sampler.lower().replace(" ", "_").removeprefix("k_").removesuffix("_gpu")
+    name = _OTHER_WORDS.get(name, name)
+    if not schedule and (fused := _FUSED.fullmatch(name)):
+        name, schedule = fused.groups()
+    if not sampler:
+        return default
+    reasons: list[str] = []
+    for wanted in ((name, schedule), (name, "")):
+        try:
+            found = find(*wanted).id
+        except RequestError as error:
+            reasons.append(error.message.removeprefix(f"{error.field}: "))
+        else:
+            notes.extend(f"Left out: {reason}" for reason in reasons)
+            return found
+    notes.append(f"Left out: the sampler '{sampler[:60]}' is not known.")
+    return default

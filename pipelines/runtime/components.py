@@ -1,0 +1,78 @@
+"""`ComponentStore`: the loaded parts of models, the least recently used ones leaving first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.spec.errors import ModelError
+
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartKey:
+    """One part as it lies in memory; `stamp` changes with its files, so that a replaced one is read anew."""
+
+    folder: str
+    stamp: Stamp
+    dtype: str
+    device: str
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size for _name, size, _mtime in self.stamp)
+
+
+def stamp_of(folder: Path) -> Stamp:
+    """(name, bytes, mtime_ns) of each file of a part. Raises ModelError if the folder is not there."""
+    try:
+        stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
+    except OSError as error:
+        raise ModelError(
+            f"A part of the model is missing: {folder}", "Was the model moved or deleted?"
+        ) from error
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+class ComponentStore:
+    """`free_bytes` tells the free memory of the device. `loads` counts what was really loaded."""
+
+    def __init__(self, free_bytes: Callable[[], int], release: Callable[[], None]) -> None:
+        self._free_bytes = free_bytes
+        self._release = release
+        self._parts: OrderedDict[PartKey, Any] = OrderedDict()
+        self.loads = 0
+
+    def get(self, key: PartKey, load: Callable[[], Any]) -> Any:
+        """The part, from memory or by `load`; whatever `load` raises leaves nothing of it behind."""
+        if key in self._parts:
+            self._parts.move_to_end(key)
+            return self._parts[key]
+        self._drop_outdated(key)
+        self._make_room(key.size_bytes)
+        part = load()
+        self.loads += 1
+        self._parts[key] = part
+        return part
+
+    def keys(self) -> tuple[PartKey, ...]:
+        """Least recently used first."""
+        return tuple(self._parts)
+
+    def clear(self) -> None:
+        self._parts.clear()
+        self._release()
+
+    def _drop_outdated(self, key: PartKey) -> None:
+        for old in [k for k in self._parts if k.folder == key.folder and k.stamp != key.stamp]:
+            del self._parts[old]
+
+    def _make_room(self, wanted: int) -> None:
+        """Twice the file: fp16 weights become float32 on the CPU, and a picture needs room as well."""
+        while self._parts and self._free_bytes() < 2 * wanted:
+            self._parts.popitem(last=False)
+            self._release()

@@ -1,0 +1,203 @@
+"""From a record to the parts of its pipeline: diffusers folders, safetensors, classes of our own table.
+
+Nothing out of the folder is ever run: no pickle (.bin, .ckpt), no Python file, no class that the table does
+not name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from accelerate import init_empty_weights
+from safetensors import safe_open
+
+from pipelines.runtime import attention
+from pipelines.runtime import device as devices
+from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
+from pipelines.spec.errors import Cancelled, EngineError, ModelError
+from pipelines.spec.families.base import Family
+from pipelines.spec.job import Job
+from pipelines.spec.options import EngineOptions
+from pipelines.spec.record import Format
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision."""
+
+    parts: Mapping[str, Any]
+    keys: Mapping[str, PartKey]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.parts[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One part about to be loaded."""
+
+    folder: Path
+    class_name: str
+    dtype: torch.dtype
+    device: torch.device
+    job: Job
+
+
+class Loader:
+    def __init__(self, store: ComponentStore, device: torch.device, options: EngineOptions) -> None:
+        self._store = store
+        self._device = device
+        self._dtype = options.dtype
+
+    def load(self, job: Job, family: Family) -> Model:
+        """The model of the job, its parts out of the store where they are still the same files.
+
+        Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
+        """
+        root = Path(job.model.path)
+        if job.model.format is not Format.DIFFUSERS:
+            raise ModelError(f"Only diffusers folders can be loaded yet: {root}", "Choose another model.")
+        if not root.is_dir():
+            raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
+        dtype = devices.compute_dtype(self._device, self._dtype, job.model.dtype)
+        classes = _class_names(root)
+        wanted = {
+            name: _Wanted(root / name, _known_class(root, name, classes), dtype, self._device, job)
+            for name in family.required_parts
+        }
+        keys = {
+            name: PartKey(str(w.folder), stamp_of(w.folder), str(dtype), str(self._device))
+            for name, w in wanted.items()
+        }
+        return Model({name: self._part(keys[name], w) for name, w in wanted.items()}, keys)
+
+    def _part(self, key: PartKey, wanted: _Wanted) -> Any:
+        wanted.job.check()
+        return self._store.get(key, lambda: _loaded(wanted))
+
+
+def _class_names(root: Path) -> dict[str, str]:
+    """Part -> class name, as model_index.json tells it."""
+    index = _json(root / "model_index.json")
+    return {name: value[1] for name, value in index.items() if isinstance(value, list) and len(value) == 2}
+
+
+def _known_class(root: Path, name: str, classes: Mapping[str, str]) -> str:
+    class_name = classes.get(name)
+    if name == "scheduler":  # only its config is used; the class comes from the sampler's row
+        return "scheduler"
+    if class_name is None:
+        raise ModelError(f"The model has no part '{name}': {root}", "The model is incomplete.")
+    if class_name not in _LOADERS:
+        raise ModelError(
+            f"The part '{name}' is a '{class_name}', which is not supported: {root}", "Choose another model."
+        )
+    return class_name
+
+
+def _loaded(wanted: _Wanted) -> Any:
+    """Libraries answer bad files with any kind of error; all but the device's own are the file's fault."""
+    try:
+        return _LOADERS[wanted.class_name](wanted)
+    except (Cancelled, EngineError):
+        raise
+    except Exception as error:
+        if devices.is_out_of_memory(error) or devices.is_lost(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"A part of the model cannot be read: {wanted.folder} ({reason})",
+            "It may be damaged or incomplete; get the model again.",
+        ) from error
+
+
+def _diffusers_module(wanted: _Wanted) -> torch.nn.Module:
+    """Built empty and given the file's tensors: no weight is initialised or converted twice."""
+    build = getattr(diffusers, wanted.class_name)
+    with init_empty_weights(include_buffers=False):
+        module = build.from_config(_json(wanted.folder / "config.json"))
+    state = dict(_tensors(wanted))
+    module._fix_state_dict_keys_on_load(state)  # attention of VAEs before diffusers 0.15 has other names
+    missing, _unexpected = module.load_state_dict(state, strict=False, assign=True)
+    if missing:
+        raise ModelError(
+            f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}",
+            "Get the model again.",
+        )
+    return module.eval().requires_grad_(False)
+
+
+def _denoiser(wanted: _Wanted) -> torch.nn.Module:
+    module = _diffusers_module(wanted)
+    attention.settle(module)
+    return module
+
+
+def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
+    """Copied, never mapped: a file that shrinks later must not take the process with it."""
+    for path in _weight_files(wanted.folder):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                wanted.job.check()
+                tensor = file.get_tensor(name)
+                dtype = wanted.dtype if tensor.is_floating_point() else tensor.dtype
+                yield name, tensor.to(wanted.device, dtype, copy=True)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """One file, or the shards of one; a half precision variant only where the full one is not there."""
+    found = sorted(folder.glob("*.safetensors"))
+    plain = [path for path in found if ".fp16." not in path.name and ".non_ema." not in path.name]
+    if not found:
+        raise ModelError(
+            f"There is no .safetensors file: {folder}", "Pickle files (.bin, .ckpt) are never loaded."
+        )
+    return plain or found
+
+
+def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
+    weights = _weight_files(wanted.folder)
+    variant = "fp16" if all(".fp16." in path.name for path in weights) else None
+    build = getattr(transformers, wanted.class_name)
+    module = build.from_pretrained(
+        wanted.folder, dtype=wanted.dtype, variant=variant, use_safetensors=True, local_files_only=True
+    )
+    wanted.job.check()
+    return module.to(wanted.device).eval().requires_grad_(False)
+
+
+def _tokenizer(wanted: _Wanted) -> Any:
+    return transformers.CLIPTokenizer.from_pretrained(wanted.folder, local_files_only=True)
+
+
+def _scheduler_config(wanted: _Wanted) -> dict[str, Any]:
+    return _json(wanted.folder / "scheduler_config.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"This file of the model cannot be read: {path}", "Get the model again.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"This file of the model holds no settings: {path}", "Get the model again.")
+    return data
+
+
+_LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
+    "UNet2DConditionModel": _denoiser,
+    "AutoencoderKL": _diffusers_module,
+    "CLIPTextModel": _text_encoder,
+    "CLIPTokenizer": _tokenizer,
+    "scheduler": _scheduler_config,
+}

@@ -1,0 +1,124 @@
+"""What the engine tells: frozen events. Each job ends with exactly one of the terminal three."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """Where a job is. The order is the order of the work."""
+
+    LOAD = "load"
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    SAVE = "save"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A small picture of the unfinished latents: `rgb` holds width * height * 3 bytes, row by row."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQueued:
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted:
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageChanged:
+    """`image` counts from 0 and says which of the job's pictures; `note` is a sentence for the user, mostly empty."""
+
+    job_id: int
+    stage: Stage
+    image: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """`step` of `steps` (from 1) of picture `image` is done; `eta_s` seconds until the whole job is done, or None."""
+
+    job_id: int
+    step: int
+    steps: int
+    image: int = 0
+    images: int = 1
+    eta_s: float | None = None
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSaved:
+    """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour)."""
+
+    job_id: int
+    path: str
+    seed: int
+    width: int
+    height: int
+    image: int = 0
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFinished:
+    job_id: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled:
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed:
+    """`message` is one sentence for the user, `hint` what to do, `kind` the error's class, `is_bug` if unexpected.
+
+    `field` is the dotted path of the wrong field where the request is to blame, else empty.
+    """
+
+    job_id: int
+    message: str
+    hint: str = ""
+    kind: str = "EngineError"
+    field: str = ""
+    is_bug: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady:
+    """torch is imported and the engine built, `seconds` after the worker's start; `device` as in 'cpu', 'cuda:0'."""
+
+    seconds: float
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDied:
+    """The lane has ended although nobody asked; queued jobs are kept. A new worker takes them over."""
+
+    message: str
+    hint: str = ""
+
+
+Terminal = JobFinished | JobCancelled | JobFailed
+Event = (
+    JobQueued | JobStarted | StageChanged | StepDone | ImageSaved | JobFinished | JobCancelled | JobFailed
+    | WorkerReady | WorkerDied
+)  # fmt: skip
+
+
+def is_terminal(event: object) -> bool:
+    return isinstance(event, JobFinished | JobCancelled | JobFailed)

@@ -1,0 +1,27 @@
+"""Stable Diffusion 1.x: one CLIP-L encoder, epsilon prediction, 4-channel latents at 1/8 of the size."""
+
+from pipelines.spec.families.base import Family, Feature, LatentFormat, Prediction, SizeRule, Task, TextScheme
+from pipelines.spec.request import Sampling, Size
+
+# Latent to preview colour, the well-known linear map for the SD 1.x VAE (0..1).
+_RGB = (
+    (0.1745, 0.1043, 0.1195),
+    (0.0946, 0.0938, 0.1015),
+    (-0.0954, 0.0793, 0.1313),
+    (-0.0971, -0.0992, -0.2348),
+)
+
+SD1 = Family(
+    id="sd1",
+    name="Stable Diffusion 1.x",
+    classes=frozenset({"StableDiffusionPipeline"}),
+    pipelines={Task.TEXT: "StableDiffusionPipeline", Task.IMAGE: "StableDiffusionImg2ImgPipeline"},
+    text=TextScheme.CLIP,
+    latent=LatentFormat(channels=4, scale=8, rgb=_RGB, rgb_bias=(0.5, 0.5, 0.5)),
+    prediction=Prediction.EPSILON,
+    sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=20, guidance_scale=7.0),
+    size=Size(width=512, height=512),
+    sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
+    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE}),
+    required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+)

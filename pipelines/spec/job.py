@@ -1,0 +1,33 @@
+"""`Job`: one request on its way through the lane, with its own cancel flag."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from pipelines.spec.errors import Cancelled
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """`model` is the record of `request.model`. The flag is the job's own: a late click never hits the next."""
+
+    id: int
+    request: GenerationRequest
+    model: ModelRecord
+    _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def cancel(self) -> None:
+        """Safe from every thread, at every time, any number of times."""
+        self._cancel.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancel.is_set()
+
+    def check(self) -> None:
+        """Raises Cancelled once `cancel()` was called. Called at every safe point."""
+        if self._cancel.is_set():
+            raise Cancelled(f"job {self.id}")

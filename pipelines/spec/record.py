@@ -1,0 +1,47 @@
+"""`ModelRecord`: what the library knows of one model without loading it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pipelines.spec.request import Sampling
+
+
+class Kind(StrEnum):
+    CHECKPOINT = "checkpoint"
+    LORA = "lora"
+    CONTROLNET = "controlnet"
+    VAE = "vae"
+
+
+class Format(StrEnum):
+    DIFFUSERS = "diffusers"  # a folder with model_index.json
+    SINGLE_FILE = "single_file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """`id` is what requests name; `family` the id of a row in FAMILIES; `problem` is empty when it can be used.
+
+    `native_size` is the side in pixels the model was trained at, 0 when unknown (the family's default holds).
+    `sampling` are the model's own defaults; `latent_rgb` and `latent_rgb_bias` its own preview factors, as in
+    `LatentFormat`; where they are empty the family's hold.
+    """
+
+    id: str
+    path: str
+    title: str
+    kind: Kind = Kind.CHECKPOINT
+    family: str = ""
+    format: Format = Format.DIFFUSERS
+    dtype: str = ""
+    size_bytes: int = 0
+    native_size: int = 0
+    sampling: Sampling | None = None
+    latent_rgb: tuple[tuple[float, float, float], ...] = ()
+    latent_rgb_bias: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    prediction: str = ""
+    trigger_words: tuple[str, ...] = ()
+    description: str = ""
+    problem: str = ""

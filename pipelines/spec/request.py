@@ -1,0 +1,141 @@
+"""`GenerationRequest`: everything that decides the pixels, as one frozen value. Plain JSON both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.spec.errors import RequestError
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """`text` says what to draw, `negative` what to keep out (only where guidance_scale > 1)."""
+
+    text: str = ""
+    negative: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """`scheduler` is the id of a row in `SCHEDULERS`; `seed` of the first picture, the next ones count up."""
+
+    scheduler: str = "euler"
+    num_inference_steps: int = 20
+    guidance_scale: float = 7.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """Pixels of the picture; each side a multiple of the family's `sizes.step`."""
+
+    width: int = 512
+    height: int = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInput:
+    """A picture to start from. `path` is a stored copy; `strength` 0 (keep) to 1 (ignore)."""
+
+    path: str
+    strength: float = 0.75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlInput:
+    """A picture that steers the composition through the control model `model`."""
+
+    model: str
+    path: str
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraInput:
+    """A LoRA by record id, with its weight (1.0 = as trained)."""
+
+    model: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """`model` is a record id; `count` pictures are made, picture i with seed + i."""
+
+    model: str
+    prompt: Prompt = Prompt()
+    sampling: Sampling = Sampling()
+    size: Size = Size()
+    image: ImageInput | None = None
+    controls: tuple[ControlInput, ...] = ()
+    loras: tuple[LoraInput, ...] = ()
+    count: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; `from_dict(to_dict())` equals the request."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, data: object) -> GenerationRequest:
+        """Raises RequestError, naming the field, for a missing, unknown or wrongly typed one."""
+        return _read(cls, data, "request")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _read(kind: Any, data: Any, path: str) -> Any:
+    """`data`, checked and built as the annotation `kind`."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType or origin is typing.Union:
+        if data is None:
+            return None
+        return _read(next(a for a in arguments if a is not type(None)), data, path)
+    if origin is tuple:
+        if not isinstance(data, list | tuple):
+            raise RequestError(path, f"must be a list, not {_named(data)}.")
+        return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(data))
+    if dataclasses.is_dataclass(kind):
+        return _read_dataclass(kind, data, path)
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        data = float(data)
+    if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
+        raise RequestError(path, f"must be {_KINDS.get(kind, kind.__name__)}, not {_named(data)}.")
+    if kind is float and not math.isfinite(data):
+        raise RequestError(path, "must be a finite number.")
+    return data
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _named(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _read_dataclass(kind: Any, data: Any, path: str) -> Any:
+    if not isinstance(data, dict):
+        raise RequestError(path, f"must be an object with named fields, not {_named(data)}.")
+    hints = typing.get_type_hints(kind)
+    prefix = "" if path == "request" else f"{path}."
+    for name in data:
+        if name not in hints:
+            raise RequestError(f"{prefix}{name}", "is not a field.", f"Known here: {', '.join(hints)}.")
+    for field in dataclasses.fields(kind):
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if required and field.name not in data:
+            raise RequestError(f"{prefix}{field.name}", "is missing.")
+    return kind(**{name: _read(hints[name], value, f"{prefix}{name}") for name, value in data.items()})

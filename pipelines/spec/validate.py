@@ -1,0 +1,131 @@
+"""What is wrong with a request, before it runs. The Generate button and the engine ask the same function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipelines.spec.errors import RequestError
+from pipelines.spec.families.base import Family, Feature, Prediction
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import MAX_SEED, GenerationRequest, Size
+from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
+
+MAX_GUIDANCE = 30.0
+MAX_COUNT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`field` is a dotted path such as `size.width`; `message` one sentence, `hint` what to do."""
+
+    field: str
+    message: str
+    hint: str = ""
+
+
+def problems(
+    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+) -> tuple[Problem, ...]:
+    """Everything that keeps this request from running with this model; empty when it can run. Does no I/O."""
+    return tuple(_problems(request, record, family))
+
+
+def prediction_of(record: ModelRecord | None, family: Family) -> Prediction:
+    """What this model predicts: its own word where it has one, else its family's."""
+    own = record.prediction if record else ""
+    return Prediction(own) if own in tuple(Prediction) else family.prediction
+
+
+def _problems(
+    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+) -> Iterator[Problem]:
+    yield from _model(request, record, family)
+    yield from _sampling(request, record, family)
+    if not 1 <= request.count <= MAX_COUNT:
+        yield Problem("count", f"The count of pictures must be 1 to {MAX_COUNT}, not {request.count}.")
+    if family:
+        yield from _size(request.size, family)
+        yield from _inputs(request, family)
+
+
+def _model(
+    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+) -> Iterator[Problem]:
+    if record is None:
+        wanted = f"The model '{request.model}' was not found." if request.model else "No model is chosen."
+        yield Problem("model", wanted, "Choose a model from the list.")
+    elif record.problem:
+        yield Problem("model", record.problem, "Choose another model.")
+    elif family is None:
+        yield Problem(
+            "model", f"The model '{record.title}' is of a kind that is not supported.", "Choose another."
+        )
+
+
+def _sampling(
+    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+) -> Iterator[Problem]:
+    sampling = request.sampling
+    try:
+        row = scheduler_by_id(sampling.scheduler)
+    except RequestError as error:
+        yield Problem(error.field, f"There is no sampler '{sampling.scheduler}'.", error.hint)
+    else:
+        yield from _scheduler(row, sampling.num_inference_steps, record, family)
+    if not 1 <= sampling.num_inference_steps <= MAX_STEPS:
+        text = f"Steps must be 1 to {MAX_STEPS}, not {sampling.num_inference_steps}."
+        yield Problem("sampling.num_inference_steps", text)
+    if not 0 <= sampling.guidance_scale <= MAX_GUIDANCE:  # also true for NaN
+        text = f"Guidance must be 0 to {MAX_GUIDANCE:g}, not {sampling.guidance_scale:g}."
+        yield Problem("sampling.guidance_scale", text)
+    yield from _seed(sampling.seed, request.count)
+
+
+def _scheduler(
+    row: SchedulerRow, steps: int, record: ModelRecord | None, family: Family | None
+) -> Iterator[Problem]:
+    if family and (prediction := prediction_of(record, family)) not in row.fits:
+        offered = ", ".join(samplers(prediction)[:5])
+        reason = f"The sampler {row.name} does not fit {family.name}: {_PREDICTS[prediction]}."
+        yield Problem("sampling.scheduler", reason, f"Choose one that does, such as {offered}.")
+    if 1 <= steps <= MAX_STEPS and (text := steps_problem(row, steps)):
+        yield Problem("sampling.num_inference_steps", text, "Change the steps, or choose another sampler.")
+
+
+_PREDICTS = {
+    Prediction.EPSILON: "the model predicts noise, and this sampler needs a flow",
+    Prediction.V: "the model predicts a velocity of the noise (v), and this sampler needs a flow",
+    Prediction.FLOW: "the model predicts a flow, and this sampler needs noise",
+}
+
+
+def _seed(seed: int, count: int) -> Iterator[Problem]:
+    if not 0 <= seed <= MAX_SEED:
+        yield Problem("sampling.seed", f"The seed must be 0 to {MAX_SEED}, not {seed}.")
+    elif 1 <= count <= MAX_COUNT and seed + count - 1 > MAX_SEED:
+        text = f"The seeds count up, and the last of {count} pictures would pass {MAX_SEED}."
+        yield Problem("sampling.seed", text, f"At most {MAX_SEED - count + 1} for this count.")
+
+
+def _size(size: Size, family: Family) -> Iterator[Problem]:
+    rule = family.sizes
+    for field, name, side in (("size.width", "width", size.width), ("size.height", "height", size.height)):
+        if not rule.minimum <= side <= rule.maximum:
+            yield Problem(field, f"The {name} must be {rule.minimum} to {rule.maximum} pixels, not {side}.")
+        elif side % rule.step:
+            below = side - side % rule.step
+            hint = f"The nearest are {below} and {below + rule.step}."
+            yield Problem(field, f"The {name} must be a multiple of {rule.step} pixels, not {side}.", hint)
+
+
+def _inputs(request: GenerationRequest, family: Family) -> Iterator[Problem]:
+    """Inputs that the family cannot use are refused, so that a picture never silently lacks one."""
+    rows = (
+        ("image", Feature.IMAGE, "start from a picture", request.image is not None),
+        ("controls", Feature.CONTROL, "be steered by a control picture", bool(request.controls)),
+        ("loras", Feature.LORA, "use a LoRA", bool(request.loras)),
+    )
+    for field, feature, what, wanted in rows:
+        if wanted and feature not in family.supports:
+            yield Problem(field, f"{family.name} cannot {what} here yet.", "Remove it from the request.")

@@ -1,0 +1,67 @@
+"""What the live preview costs (goal 18): the engine with one at every step against the engine with none."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.runtime import engine as runtime_engine
+from pipelines.spec.events import Event, StepDone
+from tests.benchmarks.engine import engine_run, one_thread, options_for
+from tests.benchmarks.models import record_of, request_for
+from tests.benchmarks.pairs import Sample, in_turns, warm_up
+from tests.benchmarks.rows import Goal, Row, measured
+from tests.benchmarks.terms import Terms
+
+PAIRS = 10
+STEPS = 20
+EVERY_STEP_S = 1e-9
+NEVER_S = 0.0
+
+
+def rows(terms: Terms) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="emulsion-bench-") as folder, one_thread():
+        yield _row(terms, Path(folder))
+
+
+def previews(told: list[Event]) -> int:
+    return sum(isinstance(event, StepDone) and event.preview is not None for event in told)
+
+
+def _row(terms: Terms, folder: Path) -> Row:
+    record = record_of(terms.model)
+    request = request_for(record, steps=6 if terms.quick else STEPS)
+    seen: list[int] = []
+    with_previews, without = (
+        runtime_engine.build(options_for(terms, folder, preview_interval_s=s))
+        for s in (EVERY_STEP_S, NEVER_S)
+    )
+
+    def ours() -> Sample:
+        sample, told = engine_run(with_previews, record, request, terms.device)
+        seen.append(previews(told))
+        return sample
+
+    def bare() -> Sample:
+        sample, told = engine_run(without, record, request, terms.device)
+        assert previews(told) == 0, "previews were made although none were wanted"
+        return sample
+
+    ours()
+    bare()
+    warm_up(lambda: bare()["wall"], most=1 if terms.quick else 8)
+    pairs = in_turns(ours, bare, terms.times(PAIRS), terms.order)
+    key = "wall" if terms.device == "cuda" else "cpu"
+    value, baseline = pairs.middles(key)
+    return measured(
+        "preview.latent_rgb",
+        value * 1e3,
+        "ms" if key == "wall" else "CPU-ms",
+        pairs.ratio(key),
+        baseline_name="step without",
+        baseline=baseline * 1e3,
+        n=len(pairs),
+        goal=Goal(sign="<=", bound=1.01),
+        note=f"{min(seen)} previews in {request.sampling.num_inference_steps} steps",
+    )

@@ -1,0 +1,66 @@
+"""The real program: its engine starts, then Generate is pressed; answers how the window ticked meanwhile.
+
+argv[1] is the model's folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PySide6.QtCore import QObject, QTimer, Slot
+
+from desktop.main_window import MainWindow
+from desktop.session import Engine, State
+from pipelines.library import models
+from pipelines.spec.events import JobFinished
+from tests.benchmarks.children import answer
+from tests.benchmarks.probes.at_exec import run_program
+from tests.benchmarks.probes.ticker import RunQueue, Ticker
+
+ASK_AGAIN_MS = 50
+
+
+class Watch(QObject):
+    def __init__(self, window: MainWindow) -> None:
+        super().__init__(window)
+        self._session = window.session
+        self._ticker = Ticker(self)
+        self._asking = QTimer(self, interval=ASK_AGAIN_MS)
+        self._asking.timeout.connect(self._generate)
+        window.painted.connect(self._painted)
+        self._session.stateChanged.connect(self._state_changed)
+        self._session.jobEnded.connect(self._ended)
+
+    @Slot()
+    def _painted(self) -> None:
+        self._ticker.phase = "import"
+
+    @Slot(object)
+    def _state_changed(self, state: State) -> None:
+        if state.engine is Engine.STOPPED:
+            sys.exit("the engine could not be started")
+        if state.engine is Engine.READY and self._ticker.phase == "import":
+            self._ticker.phase = ""
+            self._asking.start()
+
+    @Slot()
+    def _generate(self) -> None:
+        """Until the models are listed, nothing comes of it."""
+        self._session.generate()
+        if self._session.state.busy:
+            self._asking.stop()
+            self._ticker.phase = "sampling"
+
+    @Slot(object)
+    def _ended(self, event: object) -> None:
+        if not isinstance(event, JobFinished):
+            sys.exit(str(event))
+        self._ticker.phase = ""
+        answer(net=RunQueue.known(), **self._ticker.summary())
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    models.default_roots = lambda: (folder,)
+    sys.exit(run_program(lambda window: Watch(window) and None))

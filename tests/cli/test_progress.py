@@ -1,0 +1,55 @@
+import io
+import json
+
+from pipelines.cli import output
+from pipelines.cli.progress import Progress
+from pipelines.spec.events import ImageSaved, Stage, StageChanged, StepDone
+from pipelines.spec.request import GenerationRequest
+
+REQUEST = GenerationRequest(model="m")
+SAVED = ImageSaved(job_id=1, path="/p.png", seed=1, width=8, height=8)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(stream: io.StringIO, steps: int = 40) -> str:
+    progress = Progress(REQUEST, stream)
+    progress.show(StageChanged(job_id=1, stage=Stage.LOAD))
+    for step in range(1, steps + 1):
+        progress.show(StepDone(job_id=1, step=step, steps=steps, eta_s=2.0 * (steps - step)))
+    progress.show(SAVED)
+    return stream.getvalue()
+
+
+def test_on_a_terminal_one_line_is_rewritten_for_each_step():
+    text = shown(Terminal())
+    assert "\n" not in text
+    assert text.count("\r") == 42
+    assert "[############............] 20/40, 40 s left" in text
+    assert "1 min 18 s left" in text
+    assert text.endswith("\r\x1b[K")  # the line is free for the path
+
+
+def test_elsewhere_it_is_a_few_whole_lines():
+    lines = shown(io.StringIO()).splitlines()
+    assert lines[0] == "Loading the model"
+    assert [line.split("] ")[1].split(",")[0] for line in lines[1:]] == ["10/40", "20/40", "30/40", "40/40"]
+
+
+def test_a_note_of_the_engine_is_said_without_control_characters():
+    stream = io.StringIO()
+    Progress(REQUEST, stream).show(StageChanged(job_id=1, stage=Stage.ENCODE, note="cut\x1b[2J here"))
+    assert stream.getvalue() == "cut [2J here\n"
+
+
+def test_json_lines_are_valid_ascii_whatever_is_in_them():
+    stream = io.StringIO()
+    data = {"a": float("nan"), "b": [float("inf"), 1.5], "c": "\ud800 😀\n", "d": b"\0", "e": (1, None)}
+    output.json_line(data, stream)
+    text = stream.getvalue()
+    assert text.isascii()
+    assert text.count("\n") == 1
+    assert json.loads(text) == {"a": None, "b": [None, 1.5], "c": "\ud800 😀\n", "e": [1, None]}

@@ -1,0 +1,95 @@
+"""D7: a bad value alone is replaced by its default, the file kept aside, and the start goes on."""
+
+import json
+
+import pytest
+
+from desktop.settings import READERS, Settings, SettingsFile, from_dict, to_dict
+from pipelines.spec.request import GenerationRequest, Prompt
+
+REQUEST = GenerationRequest(model="demo-sd", prompt=Prompt(text="a red circle"), count=2)
+FULL = Settings(
+    theme="dark", output_dir="/pictures", model_folders=("/m",), threads=2, step_limit_s=9.0,
+    seed_locked=True, last_request=REQUEST, geometry="QUJD", docks="REVG", unknown={"of_tomorrow": [1]},
+)  # fmt: skip
+JSON_VALUES = (None, True, 7, -1, 1.5, float("nan"), "x", "\0", [], [1], {}, {"a": 1}, 10**30, "x" * 200_000)
+
+
+@pytest.fixture
+def file(tmp_path):
+    return SettingsFile(tmp_path / "config" / "settings.json")
+
+
+def test_what_is_written_is_read_back(file):
+    file.value = FULL
+    file.write()
+    again = SettingsFile(file.path)
+    assert again.load() == FULL
+    assert again.problems == []
+    assert [path.name for path in file.path.parent.iterdir()] == ["settings.json"]
+
+
+def test_first_start_has_defaults_and_no_problem(file):
+    assert file.load() == Settings()
+    assert file.problems == []
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_each_value_of_each_type_costs_only_itself(name):
+    good = to_dict(FULL)
+    for value in JSON_VALUES:
+        settings, bad = from_dict({**good, name: value})
+        others = {key: part for key, part in to_dict(settings).items() if key != name}
+        assert others == {key: part for key, part in good.items() if key != name}
+        if bad:
+            assert bad[0].startswith(name)
+            assert getattr(settings, name) == getattr(Settings(), name)
+        else:
+            assert to_dict(settings)[name] == value
+
+
+def test_truncated_at_every_byte_still_starts(file):
+    file.value = FULL
+    file.write()
+    whole = file.path.read_bytes()
+    for length in range(len(whole)):
+        file.path.write_bytes(whole[:length])
+        again = SettingsFile(file.path)
+        assert again.load() == Settings()
+        assert again.problems
+        assert again.path.with_suffix(".json.bad").read_bytes() == whole[:length]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\xff\xfe\0", b"[1]", b"null", b"[" * 100_000, b'{"threads": ' + b"9" * 9000 + b"}"]
+)
+def test_foreign_content_is_kept_aside(file, data):
+    file.path.parent.mkdir()
+    file.path.write_bytes(data)
+    assert file.load() == Settings()
+    assert file.path.with_suffix(".json.bad").read_bytes() == data
+
+
+def test_one_bad_field_of_the_last_request_leaves_the_rest(file):
+    data = to_dict(FULL)
+    data["last_request"]["count"] = "many"
+    file.path.parent.mkdir()
+    file.path.write_text(json.dumps(data))
+    settings = file.load()
+    assert settings.last_request is None
+    assert settings.theme == "dark"
+    assert "count" in file.problems[0]
+
+
+def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
+    file.value = FULL
+    file.write()
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    file.change(theme="light")
+    with pytest.raises(OSError, match="No space"):
+        file.write()
+    assert SettingsFile(file.path).load() == FULL

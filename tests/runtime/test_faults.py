@@ -1,0 +1,220 @@
+"""What goes wrong on a device, scripted into the parts of a real model: G1 to G6 and G17."""
+
+import shutil
+
+import pytest
+import torch
+
+from pipelines.runtime import decoding, loader
+from pipelines.runtime.worker import Worker
+from pipelines.spec.errors import BadPicture, DeviceLost, ModelError, OutOfMemory
+from pipelines.spec.events import ImageSaved, JobFailed, StageChanged
+from pipelines.spec.families import by_id
+from tests.runtime.conftest import files, job_of, run
+from tests.runtime.scripted import Listener
+
+
+def model_of(engine, job):
+    return engine.compute.load(job, by_id("sd1"))
+
+
+def notes(events) -> list[str]:
+    return [event.note for event in events if isinstance(event, StageChanged) and event.note]
+
+
+def raising(error, calls_before=0):
+    left = [calls_before]
+
+    def forward(*args, **kwargs):
+        if left[0] == 0:
+            raise error
+        left[0] -= 1
+        return torch.zeros(2, 4, 8, 8), None
+
+    return forward
+
+
+def test_out_of_memory_in_a_step_fails_its_job_alone(engine, tiny_model, out):  # G1
+    listener = Listener()
+    jobs = [job_of(tiny_model, number=number) for number in range(1, 6)]
+    run_really = engine.run
+
+    def break_the_second(job, emit):
+        if job.id == 2:
+            model_of(engine, job).unet.forward = raising(torch.OutOfMemoryError("CUDA out of memory."), 2)
+        run_really(job, emit)
+
+    engine.run = break_the_second
+    try:
+        worker = Worker(lambda: engine, listener)
+        worker.start()
+        for job in jobs:
+            worker.submit(job)
+        listener.end_of(5)
+        assert worker.stop(30.0)
+    finally:
+        del engine.run
+    assert {number: names[0] for number, names in listener.ends().items()} == {
+        1: "JobFinished", 2: "JobFailed", 3: "JobFinished", 4: "JobFinished", 5: "JobFinished",
+    }  # fmt: skip
+    (failed,) = (event for event in listener.events if isinstance(event, JobFailed))
+    assert failed.kind == "OutOfMemory"
+    assert not failed.is_bug
+    assert "64 × 64" in failed.message
+    assert "smaller size" in failed.hint
+    assert len(files(out)) == 4
+
+
+def test_out_of_memory_gives_the_memory_back(engine, tiny_model):
+    job = job_of(tiny_model)
+    model_of(engine, job).unet.forward = raising(torch.OutOfMemoryError())
+    with pytest.raises(OutOfMemory):
+        run(engine, job)
+    assert engine.compute.store.keys() == ()
+
+
+def failing_first(vae, times):
+    """vae.decode that is out of memory as often."""
+    decode, left = vae.decode, [times]
+
+    def failing(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return decode(*args, **kwargs)
+
+    return failing
+
+
+def test_out_of_memory_in_decode_is_tried_once_in_tiles(engine, tiny_model, monkeypatch):  # G2
+    job = job_of(tiny_model)
+    vae = model_of(engine, job).vae
+    monkeypatch.setattr(vae, "decode", failing_first(vae, 1))
+    events = run(engine, job)
+    assert notes(events) == [decoding.TILED]
+    assert isinstance(events[-1], ImageSaved)
+    assert not vae.use_tiling
+
+
+def test_out_of_memory_in_tiles_too_fails_the_job(engine, tiny_model, out, monkeypatch):  # G2
+    job = job_of(tiny_model)
+    vae = model_of(engine, job).vae
+    monkeypatch.setattr(vae, "decode", failing_first(vae, 2))
+    with pytest.raises(OutOfMemory):
+        run(engine, job)
+    assert not files(out)
+
+
+def test_out_of_memory_in_a_load_leaves_nothing_half_loaded(engine, tiny_model, monkeypatch):  # G3
+    tensors = loader._tensors
+
+    def short(wanted):
+        for number, item in enumerate(tensors(wanted)):
+            if number == 5:
+                raise RuntimeError(
+                    "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+                )
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "_tensors", short)
+        with pytest.raises(OutOfMemory):
+            run(engine, job_of(tiny_model))
+    assert engine.compute.store.keys() == ()
+    assert isinstance(run(engine, job_of(tiny_model))[-1], ImageSaved)
+
+
+def test_a_lost_device_is_told_as_such(engine, tiny_model):  # G4; that no second job is burnt: test_worker
+    job = job_of(tiny_model)
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    model_of(engine, job).unet.forward = raising(error, 1)
+    with pytest.raises(DeviceLost):
+        run(engine, job)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_latents_that_are_no_numbers_are_never_saved(engine, tiny_model, out, value):  # G5
+    job = job_of(tiny_model)
+    model_of(engine, job).unet.forward = lambda *_, **__: (torch.full((2, 4, 8, 8), value),)
+    with pytest.raises(BadPicture) as caught:
+        run(engine, job)
+    assert "float32" in str(caught.value)
+    assert not files(out)
+
+
+def nan_while(vae, broken):
+    """vae.decode that answers NaN while `broken(dtype)`."""
+    decode = vae.decode
+
+    def decoded(latents, **kwargs):
+        pixels = decode(latents, **kwargs)
+        return (pixels[0] * float("nan"),) if broken(latents.dtype) else pixels
+
+    return decoded
+
+
+@pytest.fixture
+def half_engine(engine, monkeypatch):
+    """The engine at bfloat16, which the CPU can do."""
+    monkeypatch.setattr(engine.compute._loader, "_dtype", "bfloat16")
+    return engine
+
+
+def test_nan_at_half_precision_is_decoded_again_in_float32(half_engine, tiny_model, monkeypatch):  # G5
+    job = job_of(tiny_model)
+    vae = model_of(half_engine, job).vae
+    monkeypatch.setattr(vae, "decode", nan_while(vae, lambda dtype: dtype is not torch.float32))
+    events = run(half_engine, job)
+    assert notes(events) == [decoding.AGAIN]
+    assert isinstance(events[-1], ImageSaved)
+    assert events[-1].marks == ()
+    assert vae.dtype is torch.bfloat16
+
+
+def test_nan_in_float32_too_fails_the_job(half_engine, tiny_model, out, monkeypatch):  # G5
+    job = job_of(tiny_model)
+    vae = model_of(half_engine, job).vae
+    monkeypatch.setattr(vae, "decode", nan_while(vae, lambda dtype: True))
+    with pytest.raises(BadPicture) as caught:
+        run(half_engine, job)
+    assert "VAE" in caught.value.message
+    assert "float32" in caught.value.message
+    assert not files(out)
+
+
+@pytest.mark.parametrize("scheduler", ["euler_a", "lcm", "dpmpp_2m_sde"])
+def test_noise_of_a_step_is_the_same_at_half_precision(half_engine, tiny_model, scheduler, monkeypatch):
+    """A seed must mean the same picture on a device that computes in half precision."""
+    drawn = []
+    monkeypatch.setattr(torch, "randn", _spy(torch.randn, drawn))
+    run(half_engine, job_of(tiny_model, scheduler=scheduler))
+    assert len(drawn) >= 3
+    assert set(drawn) == {torch.float32}
+
+
+def _spy(randn, drawn):
+    def spying(*args, dtype=None, **kwargs):
+        drawn.append(dtype)
+        return randn(*args, dtype=dtype, **kwargs)
+
+    return spying
+
+
+def test_a_picture_of_one_colour_is_saved_and_marked(engine, tiny_model, monkeypatch):  # G6
+    job = job_of(tiny_model)
+    vae = model_of(engine, job).vae
+    monkeypatch.setattr(vae, "decode", lambda latents, **_: (torch.zeros(1, 3, 64, 64),))
+    saved = run(engine, job)[-1]
+    assert isinstance(saved, ImageSaved)
+    assert saved.marks == ("uniform",)
+
+
+def test_a_model_that_vanished_fails_with_its_path_and_others_go_on(engine, tiny_model, tmp_path):  # G17
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    run(engine, job_of(copy))
+    shutil.rmtree(copy)
+    with pytest.raises(ModelError) as caught:
+        run(engine, job_of(copy))
+    assert str(copy) in caught.value.message
+    assert isinstance(run(engine, job_of(tiny_model))[-1], ImageSaved)

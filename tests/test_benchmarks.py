@@ -1,0 +1,379 @@
+"""The benchmark harness: its statistics on samples that are known, its areas on a tiny model. No times are asserted."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.spec.events import JobFinished, JobStarted, Stage, StageChanged
+from tests.benchmarks import __main__ as harness
+from tests.benchmarks import fingerprint, report
+from tests.benchmarks.children import run_child
+from tests.benchmarks.lane import Told
+from tests.benchmarks.pairs import AB, ABBA, Interval, bootstrap, in_turns, warm_up, worst_of
+from tests.benchmarks.rows import Goal, Row, crashed, measured, skipped
+from tests.benchmarks.terms import Terms
+
+# the statistics
+
+
+class Machine:
+    """Runs that take a known time, on a machine that gets slower run by run and is not quite even."""
+
+    def __init__(self, *, slower: float = 0.0, noise: float = 0.0, seed: int = 0) -> None:
+        self._rng = random.Random(seed)
+        self._slower, self._noise = slower, noise
+        self._runs = 0
+
+    def takes(self, seconds: float):
+        def run() -> dict[str, float]:
+            drift = 1 + self._slower * self._runs
+            self._runs += 1
+            return {"wall": seconds * drift * self._rng.lognormvariate(0, self._noise)}
+
+        return run
+
+
+def test_a_known_ratio_is_found_in_noise():
+    machine = Machine(noise=0.02, slower=0.001)
+    found = in_turns(machine.takes(1.05), machine.takes(1.0), 20).ratio("wall")
+    assert found.lo <= 1.05 <= found.hi
+    assert found.lo > 1.0
+    assert found.hi < 1.10
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    covered = 0
+    for seed in range(200):
+        rng = random.Random(seed)
+        found = bootstrap([1.05 * rng.lognormvariate(0, 0.03) for _ in range(12)], rounds=400)
+        covered += found.lo <= 1.05 <= found.hi
+    assert 0.90 * 200 <= covered < 200
+
+
+def test_abba_cancels_a_steady_drift_and_ab_does_not():
+    machine = Machine(slower=0.02)
+    exact = in_turns(machine.takes(1.05), machine.takes(1.0), 6, ABBA).ratio("wall")
+    assert exact.lo == pytest.approx(1.05)
+    assert exact.hi == pytest.approx(1.05)
+    machine = Machine(slower=0.02)
+    wide = in_turns(machine.takes(1.05), machine.takes(1.0), 6, AB).ratio("wall")
+    assert wide.lo < 1.05 < wide.hi
+
+
+@pytest.mark.parametrize(("order", "expected"), [(ABBA, "ABBAABBAABBA"), (AB, "ABBAAB")])
+def test_order_of_the_runs(order, expected):
+    ran = []
+
+    def note(letter: str):
+        return lambda: ran.append(letter) or {"wall": 1.0}
+
+    pairs = in_turns(note("A"), note("B"), 3, order)
+    assert "".join(ran) == expected
+    assert len(pairs) == 3
+
+
+def test_difference_and_middles():
+    machine = Machine()
+    pairs = in_turns(machine.takes(3.0), machine.takes(2.0), 5)
+    assert pairs.difference("wall") == Interval(1.0, 1.0, 1.0)
+    assert pairs.middles("wall") == (3.0, 2.0)
+    assert pairs.own("wall", 1000) == Interval(3000.0, 3000.0, 3000.0)
+
+
+def test_bootstrap_is_the_same_every_time_and_lies_within_the_sample():
+    values = [3.0, 1.0, 4.0, 1.5, 9.0]
+    found = bootstrap(values)
+    assert found == bootstrap(values)
+    assert (found.lo, found.middle, found.hi) == (1.0, 3.0, 9.0)
+    assert worst_of(values) == Interval(3.0, 1.0, 9.0)
+    with pytest.raises(ValueError):
+        bootstrap([])
+
+
+def test_warm_up_stops_once_two_runs_agree():
+    times = iter([2.0, 1.2, 1.0, 1.01, 5.0])
+    assert warm_up(lambda: next(times)) == 4
+    swings = iter([1.0, 2.0] * 8)
+    assert warm_up(lambda: next(swings), most=6) == 6
+
+
+# goals and rows
+
+
+@pytest.mark.parametrize(
+    ("sign", "bound", "met"),
+    [("<=", 1.10, True), ("<=", 1.05, False), (">=", 1.0, True), (">=", 1.02, False)],
+)
+def test_a_goal_is_met_by_the_bad_end_of_the_interval(sign, bound, met):
+    assert Goal(sign=sign, bound=bound).met_by(Interval(1.04, 1.01, 1.08)) is met
+
+
+SLOWER = Interval(1.04, 1.01, 1.08)
+
+
+def row(n: int, interval: Interval = SLOWER, name: str = "engine.step") -> Row:
+    return measured(
+        name, 52.0, "ms", interval, n=n, goal=Goal(sign="<=", bound=1.10), baseline_name="bare", baseline=50.0
+    )
+
+
+def test_row_is_judged_by_enough_pairs_only():
+    assert row(5).met is True
+    assert (row(5).ratio, row(5).lo, row(5).hi) == (1.04, 1.01, 1.08)
+    assert row(4).met is None
+    assert row(4).lo is None
+    assert "too few" in row(4).note
+
+
+def test_row_of_a_difference_keeps_the_ratio_of_the_sides():
+    found = measured(
+        "engine.step_cpu", 52.0, "ms", Interval(2.0, 1.0, 3.0), n=9, baseline_name="bare", baseline=50.0,
+        goal=Goal(sign="<=", bound=0.5, of="difference"),
+    )  # fmt: skip
+    assert found.met is False
+    assert found.ratio == pytest.approx(1.04)
+    assert found.goal == "difference <= 0.5"
+
+
+def test_table_and_file_hold_every_row(tmp_path):
+    rows = [
+        row(9),
+        row(9, Interval(1.2, 1.15, 1.3), "engine.other"),
+        skipped("stalls.lora", "no LoRA yet"),
+        crashed("x", "y"),
+    ]
+    lines = report.table(rows).splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["engine", "step"], ["engine", "other"]]
+    assert "1.040 [1.01 - 1.08]" in lines[1]
+    assert " met " in lines[1]
+    assert "MISSED" in lines[2]
+    assert "skipped" in lines[3]
+    assert "no LoRA yet" in lines[3]
+    assert "crashed" in lines[4]
+    report.write(tmp_path / "r.json", report.document(rows, {"cores": 2}))
+    assert report.read_rows(tmp_path / "r.json") == rows
+    content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    assert {"schema", "when", "commit", "fingerprint", "rows"} == set(content)
+    assert content["schema"] == 1
+
+
+def test_results_of_another_schema_are_refused(tmp_path):
+    (tmp_path / "r.json").write_text('{"schema": 2, "rows": []}', encoding="utf-8")
+    with pytest.raises(ValueError, match="schema 1"):
+        report.read_rows(tmp_path / "r.json")
+
+
+def test_moved_are_only_rows_whose_intervals_do_not_touch():
+    before = [row(9), row(9, name="engine.rerun")]
+    now = [
+        row(9, Interval(1.07, 1.06, 1.09)),
+        row(9, Interval(1.2, 1.15, 1.3), "engine.rerun"),
+        row(9, name="new.one"),
+    ]
+    assert [a.name for a, _ in report.moved(now, before)] == ["engine.rerun"]
+    assert "[1.01 - 1.08] -> [1.15 - 1.3]" in report.moved_text(now, before)
+    assert "Nothing moved" in report.moved_text(before, before)
+
+
+def test_fingerprint_names_the_machine():
+    found = fingerprint.fingerprint({"copy_gbs": 5.0})
+    fields = {"cpu", "cores", "ram_gib", "gpu", "driver", "os", "python", "packages", "load1", "copy_gbs"}
+    assert set(found) == fields
+    assert found["packages"]["torch"]
+    assert found["ram_gib"] > 0
+
+
+# the command
+
+
+def test_unknown_area_is_a_wrong_argument(capsys):
+    with pytest.raises(SystemExit) as end:
+        harness.main(["--only", "engine,nonsense"])
+    assert end.value.code == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_without_a_model_the_rows_say_so(tmp_path, capsys):
+    assert (
+        harness.main(["--only", "engine", "--model", str(tmp_path), "--json", str(tmp_path / "r.json")]) == 0
+    )
+    assert f"there is no model at {tmp_path}" in capsys.readouterr().out
+    assert [r.status for r in report.read_rows(tmp_path / "r.json")] == ["skipped"]
+
+
+def test_a_crash_keeps_the_rows_before_it_and_is_the_exit_code(monkeypatch, tmp_path, capsys):
+    def rows(terms: Terms):
+        yield row(9)
+        raise RuntimeError("the sky fell")
+
+    area = types.ModuleType("tests.benchmarks.engine")
+    area.rows = rows  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "tests.benchmarks.engine", area)
+    (tmp_path / "model_index.json").touch()
+    assert list(harness.area_rows("engine", Terms(model=tmp_path))) == [
+        row(9),
+        crashed("engine", "RuntimeError: the sky fell"),
+    ]
+    monkeypatch.setattr(harness, "limits", lambda terms: {})
+    assert harness.main(["--only", "engine", "--model", str(tmp_path)]) == 1
+    capsys.readouterr()
+
+
+# the areas, on a model that takes no time
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    from tests.benchmarks.models import TINY, write_sd
+
+    return write_sd(tmp_path_factory.mktemp("models") / "tiny", TINY)
+
+
+@pytest.fixture
+def terms(tiny) -> Terms:
+    return Terms(quick=True, model=tiny)
+
+
+def test_engine_area_compares_pixels_and_counts_steps(terms):
+    from tests.benchmarks import engine
+
+    found = {r.name: r for r in engine.rows(terms)}
+    assert list(found) == ["engine.step", "engine.step_cpu", "engine.rerun"]
+    assert all(r.status == "ok" and r.value is not None and r.baseline for r in found.values())
+    assert "pixels equal" in found["engine.step"].note
+    assert found["engine.rerun"].ratio is not None
+    assert 0 <= found["engine.rerun"].ratio < 1
+
+
+def test_the_baseline_is_what_diffusers_pipeline_draws(tiny):
+    import torch
+
+    from tests.benchmarks.bare import bare_picture, bare_pipeline, bare_scheduler
+    from tests.benchmarks.engine import check_same_pixels
+    from tests.benchmarks.models import record_of, request_for
+
+    request = request_for(record_of(tiny), steps=3, seed=5)
+    pipe = bare_pipeline(str(tiny), "cpu", torch.float32)
+    steps: list[int] = []
+    ours = bare_picture(pipe, request, steps.append)
+    pipe.scheduler = bare_scheduler(pipe, request.sampling.scheduler)
+    theirs = pipe(
+        request.prompt.text, negative_prompt=request.prompt.negative, width=request.size.width,
+        height=request.size.height, num_inference_steps=3, guidance_scale=request.sampling.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(5),
+    ).images[0]  # fmt: skip
+    check_same_pixels(ours, theirs)
+    assert steps == [1, 2, 3]
+    with pytest.raises(ValueError, match="a step"):
+        bare_scheduler(pipe, "heun")
+
+
+def test_different_pixels_are_told():
+    from tests.benchmarks.engine import check_same_pixels
+
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    other = pixels.copy()
+    other[0, 0, 1] = 3
+    with pytest.raises(AssertionError, match=r"6\.2% of the pixels differ .* up to 3"):
+        check_same_pixels(Image.fromarray(pixels), Image.fromarray(other))
+    with pytest.raises(AssertionError, match="diffusers"):
+        check_same_pixels(Image.fromarray(pixels), Image.new("RGB", (8, 8)))
+
+
+def test_time_outside_the_picture():
+    from tests.benchmarks.engine import outside_picture_s
+
+    stages = [
+        (1.0, Stage.LOAD),
+        (1.5, Stage.ENCODE),
+        (2.0, Stage.DENOISE),
+        (8.0, Stage.DECODE),
+        (9.0, Stage.SAVE),
+    ]
+    told: list[Told] = [(0.0, JobStarted(job_id=1))]
+    told += [(at, StageChanged(job_id=1, stage=stage)) for at, stage in stages]
+    told += [(10.0, JobFinished(job_id=1))]
+    assert outside_picture_s(told) == (2.0, 10.0)
+
+
+def test_preview_area_sees_previews(terms):
+    from tests.benchmarks import preview
+
+    (found,) = preview.rows(terms)
+    assert found.status == "ok"
+    # The last step shows none: the picture itself comes.
+    assert found.note.startswith("5 previews in 6 steps")
+
+
+def test_cancel_area_ends_a_running_job(terms):
+    from tests.benchmarks import cancel
+
+    (found,) = cancel.rows(terms)
+    assert found.n == 1
+    assert found.baseline is not None
+    assert found.baseline >= 100.0
+
+
+def test_ceilings_are_positive():
+    from tests.benchmarks.ceilings import ceilings
+
+    found = ceilings("cpu", quick=True)
+    assert found["copy_gbs"] > 0
+    assert all(rate > 0 for rate in found["matmul_tflops"].values())
+
+
+# the child processes
+
+
+@pytest.mark.parametrize("probe", ["trivial_window", "app_window"])
+def test_window_probe_paints_before_it_takes_a_key(probe):
+    found = run_child(probe)
+    assert 0 < found["painted"] <= found["wall"]
+    assert found["cpu"] > 0
+
+
+def test_a_child_that_fails_tells_why():
+    with pytest.raises(RuntimeError, match=r"No module named tests\.benchmarks\.probes\.nothing"):
+        run_child("nothing")
+
+
+@pytest.mark.slow
+def test_stall_probes_see_both_phases(tiny, terms):
+    from tests.benchmarks.stalls import PHASES, naive_arguments
+
+    for found in (run_child("app_stalls", str(tiny)), run_child("naive_stalls", *naive_arguments(terms))):
+        for phase in PHASES:
+            assert found[phase]["ticks"] > 0
+            assert 0 < found[phase]["p99"] <= found[phase]["worst"] <= found[phase]["raw_worst"]
+
+
+@pytest.mark.slow
+def test_engine_probe_lists_what_it_imported(tmp_path):
+    found = run_child("engine_ready", "cpu")
+    assert {"torch", "diffusers"} <= set(found["modules"])
+    assert not any(name.partition(".")[0] == "pipelines" for name in found["modules"])
+    listed = tmp_path / "modules.json"
+    listed.write_text(json.dumps(found["modules"]), encoding="utf-8")
+    bare = run_child("bare_import", str(listed))
+    # Names that nobody can import on their own are a handful beside some thousands.
+    assert bare["missing"] < 0.02 * len(found["modules"])
+
+
+def test_ticker_sees_a_blocked_event_loop(qtbot):
+    from tests.benchmarks.probes.ticker import RunQueue, Ticker
+
+    ticker = Ticker()
+    ticker.phase = "work"
+    qtbot.waitUntil(lambda: bool(ticker.summary()))
+    time.sleep(0.08)  # this is the blocking that it shall see
+    qtbot.waitUntil(lambda: ticker.summary()["work"]["raw_worst"] >= 80)
+    assert ticker.summary()["work"]["worst"] >= 60 or not RunQueue.known()

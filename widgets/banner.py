@@ -1,0 +1,54 @@
+"""`Banner`: one message about the whole window, with one thing to do about it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QFrame, QPushButton, QSizePolicy, QWidget
+
+from widgets.controls import IconButton
+from widgets.drawing import Drawing
+from widgets.field import row
+from widgets.metrics import TONE_ROLES, M, S, Tone
+from widgets.plain import Label, name_control
+
+
+class Banner(QFrame):
+    """Hidden until there is something to say."""
+
+    actionTriggered = Signal()
+    closed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
+        self.setAutoFillBackground(True)
+        self._mark = Drawing("info")
+        self._text = Label("", wrap=True)
+        self._text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self._action = QPushButton()
+        self._close = IconButton("close", "Close this message", "Put this message away.")
+        line = row(self._mark, self._text, self._action, self._close)
+        line.setStretch(1, 1)
+        line.setContentsMargins(M, S, S, S)
+        self.setLayout(line)
+        self._action.clicked.connect(self.actionTriggered)
+        self._close.clicked.connect(self.put_away)
+        self.setVisible(False)
+
+    def show_message(self, kind: Tone | str, text: str, action: str = "") -> None:
+        """`kind` 'info', 'warning' or 'error'; `action` the words of the button, '' for none."""
+        tone = Tone(kind)
+        self._mark.show_icon(tone.value, TONE_ROLES[tone])
+        self._text.setText(text)
+        self._action.setText(action.replace("&", "&&"))
+        self._action.setVisible(bool(action))
+        name_control(self._action, action or "Act on this message", f"{action}: what this message is about.")
+        self.setAccessibleName(f"{tone.value.capitalize()}: {text}")
+        self.setVisible(True)
+
+    def text(self) -> str:
+        return self._text.text()
+
+    def put_away(self) -> None:
+        self.setVisible(False)
+        self.closed.emit()
