@@ -34,6 +34,7 @@ def engine(tmp_path_factory):
 
 def picture_of(engine, text: str, seed: int = 1) -> np.ndarray:
     record = next(record for record in scan([demo_root()]) if record.id == "demo-sd")
+    assert record.sampling is not None
     sampling = replace(record.sampling, seed=seed)
     size = Size(width=256, height=256)
     request = GenerationRequest(model=record.id, prompt=Prompt(text=text), sampling=sampling, size=size)

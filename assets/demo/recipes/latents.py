@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from assets.demo.recipes.drawings import Drawing, random_drawing, render
-from assets.demo.recipes.training import log
+from assets.demo.recipes.training import log, mixed_precision
 
 SHAPE = (4, 32, 32)
 
@@ -49,20 +49,21 @@ class Latents:
         return torch.from_numpy(self.data[indices].astype(np.float32))
 
     @torch.inference_mode()
-    def fill(self, vae: AutoencoderKL, work: Path, part: int, device: str, batch: int = 8) -> None:
+    def fill(self, vae: AutoencoderKL, work: Path, part: int, device: str) -> None:
         """Encodes what is missing of `part`; can be stopped at any time."""
+        batch = 1 if device == "cpu" else 32  # one sheet fits the CPU's cache, and is the fastest there
         total = (self.count - part + self.parts - 1) // self.parts
         done = self.filled(part)
         while done < total:
             indices = np.arange(done, min(done + batch, total)) * self.parts + part
             sheets = np.stack([np.asarray(render(drawing_number(int(i)), int(i))) for i in indices])
             x = torch.from_numpy(sheets).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-            with torch.autocast(x.device.type, torch.bfloat16):
+            with mixed_precision(device):
                 z = vae.encode(x).latent_dist.mode()
             self.data[indices] = z.float().cpu().numpy().astype(np.float16)
             done += len(indices)
             self._progress(part).write_text(str(done))
-            if done % 2000 < batch:
+            if done % 2000 < len(indices):
                 log(work, "latents", part=part, done=done)
 
 

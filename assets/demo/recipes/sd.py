@@ -3,7 +3,8 @@
     python -m assets.demo.recipes.sd --work FOLDER [--out assets/demo/sd] [--device cuda] [--minutes 120]
 
 Everything unfinished lies in the folder of work; the same command goes on where it was stopped. `--stage` runs one
-stage; `export` may be run at any time and writes the best there is.
+stage; `export` may be run at any time and writes the best there is. `--start FOLDER` trains a model on that this recipe
+made before: its VAE stays as it is, text encoder and UNet begin with its weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline
 
 from assets.demo.recipes import denoiser, text_encoder, vae
 from assets.demo.recipes.drawings import render
@@ -30,7 +31,10 @@ STAGES = ("vae", "text", "latents", "denoiser", "decoder", "export")
 _SHARES = {"vae": 0.14, "text": 0.03, "decoder": 0.08}
 
 
-def _vae_encoder(work: Path):
+def _vae_encoder(work: Path, start: Path | None = None):
+    if start is not None:
+        coder = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32)
+        return coder.eval().requires_grad_(False)
     state = load_checkpoint(work / "vae.pt")
     if state is None:
         raise FileNotFoundError(f"{work / 'vae.pt'} is missing: run --stage vae first")
@@ -52,7 +56,9 @@ def _text(work: Path):
 def _fill(part: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     latents = Latents(options.work, options.drawings, options.workers)
-    latents.fill(_vae_encoder(options.work).to(options.device), options.work, part, options.device)
+    latents.fill(
+        _vae_encoder(options.work, options.start).to(options.device), options.work, part, options.device
+    )
 
 
 def _denoise(rank: int, options: argparse.Namespace) -> None:
@@ -62,15 +68,23 @@ def _denoise(rank: int, options: argparse.Namespace) -> None:
                                 world_size=options.workers)  # fmt: skip
     latents = Latents(options.work, options.drawings, options.workers)
     tokenizer, encoder = _text(options.work)
-    scale = 1 / statistics(latents)
+    scale = _scale(latents, options.start)
     batches = denoiser.Batches(
         latents, tokenizer, encoder.to(options.device), scale, seed=100 + rank + os.getpid()
     )
     denoiser.train(
-        options.work, options.device, batches, options.denoiser_minutes * 60, options.batch, rank=rank
-    )
+        options.work, options.device, batches, options.denoiser_minutes * 60, options.batch,
+        rate=options.rate, rank=rank, start=options.start and options.start / "unet",
+    )  # fmt: skip
     if options.workers > 1:
         dist.destroy_process_group()
+
+
+def _scale(latents: Latents, start: Path | None) -> float:
+    """The VAE's scaling_factor. A UNet that is trained on goes on with its own."""
+    if start is not None:
+        return AutoencoderKL.load_config(start / "vae")["scaling_factor"]
+    return 1 / statistics(latents)
 
 
 def _spawned(function, options: argparse.Namespace) -> None:
@@ -96,8 +110,8 @@ def export(options: argparse.Namespace) -> None:
     """Writes the diffusers folder with fp16 safetensors, and what Emulsion wants to know beside it."""
     work, out = options.work, options.out
     latents = Latents(work, options.drawings, options.workers)
-    scale = 1 / statistics(latents)
-    coder = _vae_encoder(work)
+    scale = _scale(latents, options.start)
+    coder = _vae_encoder(work, options.start)
     if decoder := load_checkpoint(work / "vae-decoder.pt"):
         coder.load_state_dict(decoder["average"]["module"])
     coder.register_to_config(scaling_factor=round(scale, 5))
@@ -161,17 +175,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="pictures a process and step")
     parser.add_argument("--workers", type=int, default=2, help="processes for latents and denoiser (CPU)")
     parser.add_argument("--threads", type=int, default=1, help="threads a process")
+    parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of the denoiser")
+    parser.add_argument("--start", type=Path, help="a folder made by this recipe, to be trained on")
     parser.add_argument("--stage", choices=STAGES, action="append", help="only this one; may be repeated")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     options.denoiser_minutes = options.minutes * (1 - sum(_SHARES.values()))
     torch.set_num_threads(options.threads)
     seconds = {stage: 60 * options.minutes * share for stage, share in _SHARES.items()}
-    for stage in options.stage or STAGES:
+    stages = [stage for stage in STAGES if not options.start or stage not in ("vae", "decoder")]
+    for stage in options.stage or stages:
         if stage == "vae":
             vae.train(options.work, options.device, seconds["vae"])
         elif stage == "text":
-            text_encoder.train(options.work, seconds["text"])
+            text_encoder.train(
+                options.work, seconds["text"], start=options.start and options.start / "text_encoder"
+            )
         elif stage == "latents":
             _spawned(_fill, options)
         elif stage == "denoiser":

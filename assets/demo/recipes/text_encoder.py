@@ -1,7 +1,9 @@
 """The tokenizer and the CLIPTextModel of the demos.
 
 The encoder is not left to learn English from a denoiser's loss, which takes it a hundred thousand pictures: it first
-learns to tell what a caption says (colours, shapes, places ...) from the hidden states that the denoiser will read.
+learns to tell what a caption says (colours, shapes, places ...) from the hidden states that the denoiser will read. Of
+two shapes it is also asked what stands at which side of the sheet: a denoiser that has to work that out of "under" and
+the order of the words mixes the two colours.
 """
 
 from __future__ import annotations
@@ -33,16 +35,34 @@ from assets.demo.recipes.drawings import (
 from assets.demo.recipes.training import Clock, cosine, load_checkpoint, log, save_checkpoint
 
 LENGTH = 77
+NOTHING = "nothing"
+# Where the first and the second of a pair stand.
+SIDES = ("top", "bottom", "left", "right")
+_STANDS = {"above": ("top", "bottom"), "below": ("bottom", "top"), "left of": ("left", "right"),
+           "right of": ("right", "left")}  # fmt: skip
 # What the encoder is asked; a field that a kind of drawing does not use is not asked of it.
 _FIELDS: dict[str, tuple] = {
     "kind": KINDS, "shape": SHAPES, "color": COLORS, "background": COLORS, "size": tuple(SIZES),
     "column": tuple(COLUMNS), "row": tuple(ROWS), "count": (1, 2, 3, 4), "other_shape": SHAPES,
     "other_color": COLORS, "relation": RELATIONS, "thing": THINGS, "time": TIMES, "style": STYLES,
+    **{f"{side}_color": (*COLORS, NOTHING) for side in SIDES},
+    **{f"{side}_shape": (*SHAPES, NOTHING) for side in SIDES},
 }  # fmt: skip
+_AT_SIDES = tuple(f"{side}_{what}" for side in SIDES for what in ("color", "shape"))
 _ASKED = {
     "single": ("kind", "shape", "color", "background", "size", "column", "row", "style"),
     "count": ("kind", "shape", "color", "background", "count", "style"),
-    "pair": ("kind", "shape", "color", "background", "other_shape", "other_color", "relation", "style"),
+    "pair": (
+        "kind",
+        "shape",
+        "color",
+        "background",
+        "other_shape",
+        "other_color",
+        "relation",
+        "style",
+        *_AT_SIDES,
+    ),
     "scene": ("kind", "color", "thing", "time"),
 }
 
@@ -106,12 +126,23 @@ def tokens_of(tokenizer: CLIPTokenizer, texts: list[str], length: int = LENGTH) 
     ).input_ids
 
 
+def _answer(drawing: Drawing, field: str) -> object:
+    """What `drawing` has in `field` of _FIELDS."""
+    if field not in _AT_SIDES:
+        return getattr(drawing, field)
+    side, what = field.split("_")
+    first, second = _STANDS[drawing.relation]
+    if side == first:
+        return getattr(drawing, what)
+    return getattr(drawing, f"other_{what}") if side == second else NOTHING
+
+
 def _batch(tokenizer: CLIPTokenizer, rng: random.Random, size: int, length: int):
     drawings = [random_drawing(rng) for _ in range(size)]
     ids = tokens_of(tokenizer, [trained_caption(d, rng) for d in drawings], length)
     targets = {
         name: torch.tensor(
-            [values.index(getattr(d, name)) if name in _ASKED[d.kind] else -100 for d in drawings]
+            [values.index(_answer(d, name)) if name in _ASKED[d.kind] else -100 for d in drawings]
         )
         for name, values in _FIELDS.items()
     }
@@ -129,10 +160,17 @@ def _loss_and_hits(heads: nn.ModuleDict, states: torch.Tensor, targets: dict[str
     return loss, hits / asked
 
 
-def train(work: Path, seconds: float, batch: int = 128) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Runs, or resumes, the reading lessons; the states asked are those at the end token and at a random pad."""
+def train(
+    work: Path, seconds: float, batch: int = 128, start: Path | None = None
+) -> tuple[CLIPTokenizer, CLIPTextModel]:
+    """Runs, or resumes, the reading lessons; the states asked are those at the end token and at a random pad.
+
+    `start` is a text_encoder folder to begin with instead of chance.
+    """
     tokenizer = build_tokenizer()
     encoder = build_encoder(tokenizer)
+    if start is not None:
+        encoder.load_state_dict(CLIPTextModel.from_pretrained(start, dtype=torch.float32).state_dict())
     heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in _FIELDS.items()})
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-2)

@@ -16,7 +16,15 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 from assets.demo.recipes.drawings import random_drawing, render
-from assets.demo.recipes.training import Average, Clock, cosine, load_checkpoint, log, save_checkpoint
+from assets.demo.recipes.training import (
+    Average,
+    Clock,
+    cosine,
+    load_checkpoint,
+    log,
+    mixed_precision,
+    save_checkpoint,
+)
 
 # (until this share of the time, drawings a step, pieces of each, their side in pixels, crops of the sheet or all of it)
 _LESSONS = ((0.45, 4, 8, 32, True), (0.6, 4, 4, 64, True), (0.85, 6, 1, 128, False), (1.0, 2, 1, 256, False))
@@ -140,7 +148,7 @@ def train(work: Path, device: str, seconds: float, *, decoder_only: bool = False
         # The decoder's own lessons are whole sheets, most of them at half the size, which is a quarter of the work.
         shown = rng.choices((0.8, 1.0), (7, 3))[0] if decoder_only else fraction
         x = lesson(rng, shown).to(device)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with mixed_precision(device):
             loss = loss_of(vae, x, decoder_only)
         optimizer.zero_grad()
         loss.backward()
