@@ -9,9 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from assets.demo.recipes.captions import caption, held_out
+from assets.demo.recipes.captions import caption, held_out, trained_caption
 from assets.demo.recipes.drawings import Drawing, random_drawing, render, subject_mask
-from assets.demo.recipes.text_encoder import trained_caption
 from tests.benchmarks.prompts import prompts
 from tests.benchmarks.scoring import judge, read
 
