@@ -254,6 +254,8 @@ class _Terminal(_Listener):
 
 def _output_dir(name: str | None) -> Path:
     """Made now, so that a folder that cannot be written is known before the picture is drawn."""
+    if name == "":  # an unset variable of a script, mostly
+        raise RequestError("out", "is empty.", "Name a folder, or leave --out away for your pictures folder.")
     folder = Path(os.path.expanduser(name)).absolute() if name else default_output_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)

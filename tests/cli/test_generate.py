@@ -107,6 +107,7 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
         (["--prompt", "x", "--steps", "151"], "sampling.num_inference_steps"),
         (["--prompt", "x", "--guidance", "nan"], "sampling.guidance_scale"),
         (["--prompt", "x", "--guidance", "inf"], "sampling.guidance_scale"),
+        (["--prompt", "x", "--guidance", "9" * 400], "sampling.guidance_scale"),
         (["--prompt", "x", "--seed", "4294967296"], "sampling.seed"),
         (["--prompt", "x", "--sampler", "Eulr"], "sampling.scheduler"),
         (["--prompt", "x", "--schedule", "Nope"], "sampling.scheduler"),
@@ -124,6 +125,9 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
         (["--prompt", "x", "--threads", "99999999999"], "threads"),
         (["--prompt", "x", "--device", "tpu"], "device"),
         (["--prompt", "x", "--request", "/does/not/exist.json"], "request"),
+        (["--prompt", "x", "--request", ""], "request"),
+        (["--prompt", "x", "--models", ""], "models"),
+        (["--prompt", "x", "--out", ""], "out"),
         (["--prompt", "x", "--colour", "red"], "arguments"),
         (["--prompt"], "--prompt"),
     ],
@@ -150,6 +154,10 @@ def test_a_wrong_request_ends_with_2_and_names_the_field(headless, flags, field)
         ('{"prompt": {"text": "x"}, "colour": 1}', "colour"),
         ('{"prompt": {"text": "x"}, "sampling": {"scheduler": 7}}', "sampling.scheduler"),
         ('{"prompt": {"text": "x"}, "count": NaN}', "count"),
+        (
+            f'{{"prompt": {{"text": "x"}}, "sampling": {{"guidance_scale": {"9" * 400}}}}}',
+            "sampling.guidance_scale",
+        ),
     ],
 )
 def test_a_wrong_file_names_its_field(headless, tmp_path, text, field):
