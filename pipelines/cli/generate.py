@@ -132,9 +132,7 @@ def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
             for event in _until_ended(events, worker):
                 listener.hear(event)
     finally:
-        stopped = worker.stop(STOP_LIMIT_S)
-    if not stopped:  # cancelled in the middle of an import or a long call, which the exit would wait for
-        os._exit(listener.status)  # every line and every picture is out already
+        worker.stop(STOP_LIMIT_S)  # one that does not end is left to `commands.main`
     return listener.status
 
 

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import threading
 
 import pytest
 
+from pipelines.cli.commands import main
 from pipelines.spec.errors import Cancelled, DeviceLost, EngineError, OutOfMemory, RequestError
 from tests.cli.conftest import STEPS
 
@@ -264,6 +266,37 @@ def test_ctrl_c_does_not_wait_for_an_import(headless, monkeypatch):
         importing.set()
     assert events[-1]["event"] == "cancelled"
     assert ended == [130]
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader goes away after the first line, as in `| head -1`."""
+
+    def write(self, text: str) -> int:
+        if "\n" in self.getvalue():
+            raise BrokenPipeError
+        return super().write(text)
+
+    def fileno(self) -> int:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_a_reader_that_goes_does_not_let_python_end_beneath_an_import(headless, monkeypatch):
+    """The exit of Python while a thread imports torch aborted the process with a damaged heap."""
+    importing, ended = threading.Event(), []
+
+    def build(options):
+        importing.wait(30)
+        raise EngineError("Too late.")
+
+    monkeypatch.setattr("pipelines.runtime.engine.build", build)
+    monkeypatch.setattr("pipelines.cli.generate.STOP_LIMIT_S", 0.05)
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("sys.stdout", Gone())
+    try:
+        main(["generate", "--prompt", "x", "--out", str(headless.out), "--json"])
+    finally:
+        importing.set()
+    assert ended == [1]
 
 
 def test_without_json_paths_go_to_stdout_and_the_rest_to_stderr(headless):
