@@ -13,6 +13,9 @@ from typing import Any
 from pipelines.spec.errors import RequestError, shortened
 
 MAX_SEED = 2**32 - 1
+# Characters of a prompt that are read, more than the text encoders take of the longest words. Tokenizing a megabyte
+# takes seconds, and a text field with one in it minutes.
+MAX_PROMPT = 24_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
