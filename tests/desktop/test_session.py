@@ -342,6 +342,28 @@ def test_saved_is_the_path_of_a_whole_file(application, qtbot):
     qtbot.waitUntil(lambda: not application.session.state.busy)
 
 
+def test_go_to_prompt_puts_the_cursor_there(application, qtbot):
+    edit = application.window.panels["prompt"].findChildren(QPlainTextEdit)[0]
+    application.window.activateWindow()
+    application.window.button.setFocus()
+    application.window.actions_by_id["focus_prompt"].trigger()
+    focused = application.window.focusWidget()
+    assert focused is edit
+
+
+def test_tab_stops_at_controls_only(application):
+    """A scroll area in the chain has no name that a screen reader could say."""
+    widget = application.window.panels["prompt"].findChildren(QPlainTextEdit)[0]
+    first, chain = widget, []
+    while (widget := widget.nextInFocusChain()) is not first:
+        if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(application.window):
+            chain.append(widget)
+    assert application.window.button in chain
+    assert all(w.accessibleName() for w in chain if w.focusProxy() is None), [
+        w for w in chain if not w.accessibleName()
+    ]
+
+
 def test_ctrl_enter_in_the_prompt_generates(application, qtbot):
     edit = application.window.panels["prompt"].findChildren(QPlainTextEdit)[0]
     application.window.activateWindow()
