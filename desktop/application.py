@@ -159,8 +159,17 @@ class Application(QObject):
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
         self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
         self.pictures.load(self.output_dir())
+        self.tasks.run(self._tidy)
         if self.settings.problems:
             self.notifications.warning("Some settings could not be read; their defaults are used.")
+
+    def _tidy(self) -> None:
+        """What killed runs left half-written, and thumbnails beyond what is kept."""
+        from pipelines.library.files import sweep_temporaries
+        from pipelines.library.thumbnails import Thumbnails
+
+        sweep_temporaries(self.output_dir())
+        Thumbnails(self._places.cache).trim()
 
     def _scan(self) -> tuple[ModelRecord, ...]:
         own = tuple(Path(folder) for folder in self.settings.value.model_folders)

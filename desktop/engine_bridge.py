@@ -117,6 +117,7 @@ class EngineBridge(QObject):
         self._store: JobStore | None = None
         self._ids = itertools.count(1)
         self._lane: _Lane | None = None
+        self._former: list[Worker] = []
         self._early: list[Job] = []
 
     def start(self) -> None:
@@ -183,6 +184,7 @@ class EngineBridge(QObject):
             self._early = [
                 Job(id=j.id, request=j.request, model=j.model) for j in waiting.values() if j.id != lost
             ]
+            self._former = [worker for worker in (*self._former, former.worker) if worker.is_alive()]
             threading.Thread(target=former.worker.stop, name="engine-stop", daemon=True).start()
             if lost is not None:
                 self._tell(
@@ -195,18 +197,19 @@ class EngineBridge(QObject):
         self.start()
 
     def shutdown(self, timeout_s: float = 5.0) -> bool:
-        """Stop accepting, cancel, join. False if the worker is still inside a call that does not return.
+        """Stop accepting, cancel, join. False if a worker is still inside a call that does not return.
 
         Jobs that never began stay in the store and are offered at the next start.
         """
         lane, self._lane = self._lane, None
-        if lane is None:
-            return True
-        running = lane.close()
-        stopped = lane.worker.stop(timeout_s)
-        if running is not None:
-            self._record(JobCancelled(job_id=running))
-        return stopped
+        stopped = True
+        if lane is not None:
+            running = lane.close()
+            stopped = lane.worker.stop(timeout_s)
+            if running is not None:
+                self._record(JobCancelled(job_id=running))
+        # Also those that a restart left behind: Python must not end beneath a thread that is in foreign code.
+        return stopped and not any(worker.is_alive() for worker in self._former)
 
     def _tell(self, event: Event) -> None:
         self._record(event)

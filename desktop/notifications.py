@@ -10,13 +10,14 @@ from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
 from desktop.dialogs.bug import BugDialog
-from pipelines.spec.errors import EngineError
+from pipelines.spec.errors import EngineError, shortened
 from widgets.banner import Banner
 from widgets.metrics import Tone
 
 log = logging.getLogger(__name__)
 
 MAX_DIALOGS = 3
+MAX_TEXT = 1000  # what a banner can show beside a picture; a hostile file may have a megabyte to say
 
 
 class Notifications(QObject):
@@ -57,6 +58,7 @@ class Notifications(QObject):
         self._bug.emit(key, summary)
 
     def _show(self, tone: Tone, text: str, action: str, run: Callable[[], object] | None) -> None:
+        text = shortened(text, MAX_TEXT)
         log.info("shown to the user: %s", text)
         self._action = run
         self._banner.show_message(tone, text, action)

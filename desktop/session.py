@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.engine_bridge import EngineBridge
 from pipelines.spec import families
-from pipelines.spec.errors import EngineError
+from pipelines.spec.errors import EngineError, shortened
 from pipelines.spec.events import (
     ImageSaved,
     JobCancelled,
@@ -26,7 +26,7 @@ from pipelines.spec.events import (
 )
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import GenerationRequest
+from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
 
 
@@ -123,15 +123,16 @@ class Session(QObject):
         """Shows `request`; a field that cannot be used here keeps what it had, and is answered."""
         now = self.request()
         if request.model not in self._records and self._records:
-            request, unknown = replace(request, model=now.model), (_no_model(request.model),)
+            request, left_out = replace(request, model=now.model), [_no_model(request.model)]
         else:
-            unknown = ()
+            left_out = []
+        left_out += _long_prompts(request.prompt)
         record = self._records.get(request.model)
         found = problems(request, record, family_of(record))
         for problem in found:
             request = _with_field_of(request, now, problem.field)
         self._fill(request)
-        return unknown + found
+        return (*left_out, *found)
 
     def _fill(self, request: GenerationRequest) -> None:
         self._base = request
@@ -328,4 +329,11 @@ def _with_field_of(request: GenerationRequest, other: GenerationRequest, path: s
 
 
 def _no_model(model: str) -> Problem:
-    return Problem("model", f"The model '{model}' is not here.", "The chosen model is kept.")
+    return Problem("model", f"The model '{shortened(model)}' is not here.", "The chosen model is kept.")
+
+
+def _long_prompts(prompt: Prompt) -> list[Problem]:
+    """The panel shows as much of a text as the engine reads of it."""
+    texts = {"prompt.text": prompt.text, "prompt.negative": prompt.negative}
+    message = f"The text of {{:,}} characters was cut to the {MAX_PROMPT:,} that are read."
+    return [Problem(f, message.format(len(t))) for f, t in texts.items() if len(t) > MAX_PROMPT]

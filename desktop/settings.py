@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -12,12 +13,15 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.files import remove, write_temporary
 from pipelines.spec.errors import EngineError
 from pipelines.spec.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
 THEMES = ("system", "light", "dark")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +60,28 @@ def _theme(value: Any) -> str:
     return value
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _folder(value: Any) -> str:
+    """Empty, or a path that the system can have: half of a surrogate pair raises no OSError but a ValueError."""
+    os.fsencode(_text(value))
+    return value
+
+
+def _folders(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError("must be a list of texts")
-    return tuple(_text(item) for item in value)
+        raise ValueError("must be a list of folders")
+    return tuple(_folder(item) for item in value)
+
+
+def _device(value: Any) -> str:
+    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
+        raise ValueError("must be auto, cpu, mps, cuda or cuda:1")
+    return value
+
+
+def _dtype(value: Any) -> str:
+    if value not in DTYPES:
+        raise ValueError(f"must be one of {', '.join(DTYPES)}")
+    return value
 
 
 def _threads(value: Any) -> int:
@@ -86,10 +108,10 @@ def _request(value: Any) -> GenerationRequest | None:
 
 READERS: dict[str, Callable[[Any], Any]] = {
     "theme": _theme,
-    "output_dir": _text,
-    "model_folders": _texts,
-    "device": _text,
-    "dtype": _text,
+    "output_dir": _folder,
+    "model_folders": _folders,
+    "device": _device,
+    "dtype": _dtype,
     "threads": _threads,
     "filename_pattern": _text,
     "load_limit_s": _seconds,
@@ -163,6 +185,9 @@ class SettingsFile:
         """Whole or not at all. Raises OSError."""
         with self._writing:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            part = self.path.with_suffix(f".{os.getpid()}.part")
-            part.write_text(json.dumps(to_dict(self.value), ensure_ascii=True, indent=1), encoding="utf-8")
-            os.replace(part, self.path)
+            text = json.dumps(to_dict(self.value), ensure_ascii=True, indent=1)
+            part = write_temporary(self.path.parent, lambda file: file.write(text.encode()))
+            try:
+                os.replace(part, self.path)
+            finally:
+                remove(part)

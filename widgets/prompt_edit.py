@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSize, Qt, Signal
+from PySide6.QtCore import QMimeData, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QResizeEvent, QShowEvent, QTextCursor
 from PySide6.QtWidgets import QPlainTextEdit, QSizePolicy, QWidget
 
+from pipelines.spec.request import MAX_PROMPT
 from widgets.plain import name_control
 
 _ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
 
 
 class PromptEdit(QPlainTextEdit):
-    """`least` to `most` lines high. `submitted` is a Ctrl+Enter that no action of the window took."""
+    """`least` to `most` lines high. `submitted` is a Ctrl+Enter that no action of the window took.
+
+    A text of more than MAX_PROMPT characters is cut: the rest is never read, and Qt lays it out for minutes.
+    """
 
     submitted = Signal()
 
@@ -30,12 +34,18 @@ class PromptEdit(QPlainTextEdit):
 
     def replace_text(self, text: str) -> None:
         """The new text as one step that Ctrl+Z takes back."""
+        text = text[:MAX_PROMPT]
         if text == self.toPlainText():
             return
         cursor = QTextCursor(self.document())
         cursor.select(QTextCursor.SelectionType.Document)
         cursor.insertText(text)
         self.moveCursor(QTextCursor.MoveOperation.Start)
+
+    def insertFromMimeData(self, source: QMimeData) -> None:
+        selected = len(self.textCursor().selectedText())
+        room = max(0, MAX_PROMPT - self.document().characterCount() + selected)
+        self.insertPlainText(source.text()[:room])
 
     def sizeHint(self) -> QSize:
         lines = round(self.document().size().height())  # QPlainTextEdit counts its height in lines

@@ -6,12 +6,14 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 from pipelines.cli import doctor, generate, models, output
 from pipelines.cli.output import FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.library.version import program
+from pipelines.runtime.worker import LANE
 from pipelines.spec.errors import EngineError, RequestError
 
 COMMANDS = (generate, models, doctor)
@@ -32,6 +34,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one sub-command; the answer is the exit status. Prints nothing but what was asked to stdout."""
+    status = _run(arguments)
+    if any(thread.name == LANE for thread in threading.enumerate()):
+        # In the middle of an import or a long call: Python's own exit would wait for it, or crash beneath it.
+        os._exit(status)  # every line and every picture is out already
+    return status
+
+
+def _run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     output.be_printable()
     try:

@@ -9,7 +9,7 @@ import os
 import random
 from typing import Any
 
-from pipelines.spec.errors import RequestError
+from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families import by_id
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_SEED, GenerationRequest
@@ -38,7 +38,7 @@ def compose(
 
     Raises RequestError with the field for everything that is missing or wrong.
     """
-    data = _read_file(args.request) if args.request else {}
+    data = {} if args.request is None else _read_file(args.request)
     for flag, path in FIELDS.items():
         if (value := getattr(args, flag)) is not None:
             _set(data, path, _read(value) if flag in _TEXT else _number(value))
@@ -130,9 +130,10 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
                 raise RequestError("model", f"'{record.id}' cannot be used: {record.problem}")
             return record
     ids = [record.id for record in usable]
-    close = difflib.get_close_matches(str(wanted), ids, n=3, cutoff=0.4) or ids[:3]
+    name = shortened(wanted)
+    close = difflib.get_close_matches(name, ids, n=3, cutoff=0.4) or ids[:3]
     hint = f"There are: {', '.join(close)}." if close else "Name its folder: --models DIR."
-    raise RequestError("model", f"there is no model '{wanted}'.", hint)
+    raise RequestError("model", f"there is no model '{name}'.", hint)
 
 
 def _add_defaults(data: dict[str, Any], record: ModelRecord) -> None:

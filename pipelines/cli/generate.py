@@ -132,9 +132,7 @@ def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
             for event in _until_ended(events, worker):
                 listener.hear(event)
     finally:
-        stopped = worker.stop(STOP_LIMIT_S)
-    if not stopped:  # cancelled in the middle of an import or a long call, which the exit would wait for
-        os._exit(listener.status)  # every line and every picture is out already
+        worker.stop(STOP_LIMIT_S)  # one that does not end is left to `commands.main`
     return listener.status
 
 
@@ -254,6 +252,8 @@ class _Terminal(_Listener):
 
 def _output_dir(name: str | None) -> Path:
     """Made now, so that a folder that cannot be written is known before the picture is drawn."""
+    if name == "":  # an unset variable of a script, mostly
+        raise RequestError("out", "is empty.", "Name a folder, or leave --out away for your pictures folder.")
     folder = Path(os.path.expanduser(name)).absolute() if name else default_output_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)

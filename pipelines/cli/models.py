@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipelines.cli import output
@@ -29,12 +29,12 @@ def add_models_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", metavar="DIR", action="append", default=[], help=text)
 
 
-def find_records(folders: Iterable[str]) -> tuple[ModelRecord, ...]:
+def find_records(folders: Sequence[str]) -> tuple[ModelRecord, ...]:
     """The models in the usual folders and in these. Raises RequestError, field `models`, for a missing one."""
     extra = tuple(Path(os.path.expanduser(folder)) for folder in folders)
-    for folder in extra:
-        if not folder.is_dir():
-            raise RequestError("models", f"there is no folder '{folder}'.", "Check the path after --models.")
+    for name, folder in zip(folders, extra, strict=True):
+        if not name or not folder.is_dir():
+            raise RequestError("models", f"there is no folder '{name}'.", "Check the path after --models.")
     return scan((*default_roots(), *extra))
 
 

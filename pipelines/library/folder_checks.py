@@ -32,6 +32,7 @@ class Weights:
 def check_folder(folder: Path, index: dict[str, Any], family: Family) -> Weights:
     """Raises ModelError with what is missing, incomplete or not to be trusted."""
     _refuse_code(index)
+    _refuse_nameless(index, family)
     missing = [part for part in family.required_parts if not _is_there(folder / part)]
     if missing:
         raise ModelError(f"Parts are missing: {', '.join(missing)}.", _AGAIN)
@@ -47,9 +48,20 @@ def _refuse_code(index: dict[str, Any]) -> None:
         if not isinstance(value, list):
             continue
         library = value[0] if value else None
-        if library is not None and library not in LIBRARIES:
+        if library is not None and not (isinstance(library, str) and library in LIBRARIES):
             text = f"The part '{name[:60]}' needs code of its own ({str(library)[:60]}), which is never run."
             raise ModelError(text, "Use a version of the model without custom code.")
+
+
+def _refuse_nameless(index: dict[str, Any], family: Family) -> None:
+    """Each part of the family stands in the index as [library, class]; without a class nothing can be built."""
+    for part in family.required_parts:
+        match index.get(part):
+            case [str(), str()]:
+                continue
+            case _:
+                text = f"model_index.json does not say what the part '{part}' is."
+                raise ModelError(text, _AGAIN)
 
 
 def _is_there(part: Path) -> bool:

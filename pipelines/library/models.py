@@ -19,6 +19,7 @@ from pipelines.spec.families import FAMILIES
 from pipelines.spec.families.base import Family, Prediction
 from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.spec.request import GenerationRequest, Sampling
+from pipelines.spec.validate import problems
 
 MAX_DEPTH = 4
 MAX_JSON_BYTES = 1_000_000
@@ -85,6 +86,7 @@ def _record(folder: Path) -> ModelRecord:
         record = dataclasses.replace(record, **_own_facts(folder))
         family = _family(index)
         record = dataclasses.replace(record, family=family.id, prediction=_prediction(folder))
+        record = _without_misfits(record, family)
         weights = check_folder(folder, index, family)
         return dataclasses.replace(record, dtype=weights.dtype, size_bytes=weights.size_bytes)
     except EngineError as error:
@@ -142,6 +144,18 @@ def _own_facts(folder: Path) -> dict[str, Any]:
     return fields
 
 
+def _without_misfits(record: ModelRecord, family: Family) -> ModelRecord:
+    """Of its own facts those that this family can use: the others would fail every picture."""
+    rule, side = family.sizes, record.native_size
+    if side and (side % rule.step or not rule.minimum <= side <= rule.maximum):
+        _LOG.warning("%s: emulsion.json: native_size is left out: %s does not fit", record.id, side)
+        record = dataclasses.replace(record, native_size=0)
+    if record.latent_rgb and len(record.latent_rgb) != family.latent.channels:
+        _LOG.warning("%s: emulsion.json: latent_rgb is left out: it needs a row a channel", record.id)
+        record = dataclasses.replace(record, latent_rgb=())
+    return record
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be text")
@@ -155,7 +169,11 @@ def _side(value: Any) -> int:
 
 
 def _sampling(value: Any) -> Sampling:
-    return GenerationRequest.from_dict({"model": "", "sampling": value}).sampling
+    request = GenerationRequest.from_dict({"model": "", "sampling": value})
+    for problem in problems(request, None, None):
+        if problem.field.startswith("sampling."):
+            raise ValueError(problem.message)
+    return request.sampling
 
 
 def _colour(value: Any) -> tuple[float, float, float]:

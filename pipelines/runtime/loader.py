@@ -156,7 +156,7 @@ def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _weight_files(folder: Path) -> list[Path]:
     """One file, or the shards of one; a half precision variant only where the full one is not there."""
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())  # a pipe would never end
     plain = [path for path in found if ".fp16." not in path.name and ".non_ema." not in path.name]
     if not found:
         raise ModelError(

@@ -30,6 +30,7 @@ from pipelines.spec.job import Job
 log = logging.getLogger(__name__)
 
 Emit = Callable[[Event], None]
+LANE = "engine"  # the thread's name
 
 
 class Engine(Protocol):
@@ -48,7 +49,7 @@ class Worker(threading.Thread):
     """
 
     def __init__(self, engine_factory: Callable[[], Engine], emit: Emit) -> None:
-        super().__init__(name="engine", daemon=True)
+        super().__init__(name=LANE, daemon=True)
         self._factory = engine_factory
         self._listener = emit
         self._changed = threading.Condition()

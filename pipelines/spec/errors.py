@@ -15,6 +15,12 @@ class EngineError(Exception):
         return f"{self.message} {self.hint}".strip()
 
 
+def shortened(value: object, most: int = 60) -> str:
+    """A value as it may stand in a message: a picture or a request file can hold a megabyte in any field."""
+    text = str(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class RequestError(EngineError):
     """The request itself is wrong; `field` is its dotted path, such as `sampling.num_inference_steps`."""
 

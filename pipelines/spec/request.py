@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.spec.errors import RequestError
+from pipelines.spec.errors import RequestError, shortened
 
 MAX_SEED = 2**32 - 1
+# Characters of a prompt that are read, more than the text encoders take of the longest words. Tokenizing a megabyte
+# takes seconds, and a text field with one in it minutes.
+MAX_PROMPT = 24_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,7 @@ def _read(kind: Any, data: Any, path: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _read_dataclass(kind, data, path)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        data = float(data)
+        data = float(data) if abs(data) <= sys.float_info.max else math.inf
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
         raise RequestError(path, f"must be {_KINDS.get(kind, kind.__name__)}, not {_named(data)}.")
     if kind is float and not math.isfinite(data):
@@ -122,8 +126,7 @@ _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or 
 
 
 def _named(data: Any) -> str:
-    text = repr(data)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return shortened(repr(data))
 
 
 def _read_dataclass(kind: Any, data: Any, path: str) -> Any:
@@ -133,7 +136,9 @@ def _read_dataclass(kind: Any, data: Any, path: str) -> Any:
     prefix = "" if path == "request" else f"{path}."
     for name in data:
         if name not in hints:
-            raise RequestError(f"{prefix}{name}", "is not a field.", f"Known here: {', '.join(hints)}.")
+            raise RequestError(
+                f"{prefix}{shortened(name)}", "is not a field.", f"Known here: {', '.join(hints)}."
+            )
     for field in dataclasses.fields(kind):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in data:

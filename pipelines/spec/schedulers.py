@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.spec.errors import RequestError
+from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families.base import Prediction
 
 FIELD = "sampling.scheduler"
@@ -195,7 +195,8 @@ def scheduler_by_id(scheduler_id: str) -> SchedulerRow:
     """Raises RequestError, field `sampling.scheduler`, with the nearest ids."""
     if row := _BY_ID.get(scheduler_id):
         return row
-    raise RequestError(FIELD, f"there is no sampler '{scheduler_id}'.", _nearest(scheduler_id, list(_BY_ID)))
+    name = shortened(scheduler_id)
+    raise RequestError(FIELD, f"there is no sampler '{name}'.", _nearest(name, list(_BY_ID)))
 
 
 def steps_problem(row: SchedulerRow, steps: int) -> str:
@@ -247,7 +248,9 @@ def find(sampler: str, schedule: str = "") -> SchedulerRow:
         if _key(row.schedule) == wanted:
             return row
     offered = ", ".join(row.schedule for row in rows)
-    raise RequestError(FIELD, f"{known.sampler} has no schedule '{schedule}'.", f"It has: {offered}.")
+    raise RequestError(
+        FIELD, f"{known.sampler} has no schedule '{shortened(schedule)}'.", f"It has: {offered}."
+    )
 
 
 def _named(sampler: str) -> SchedulerRow:
@@ -256,9 +259,9 @@ def _named(sampler: str) -> SchedulerRow:
     for row in SCHEDULERS:
         if wanted in (_key(row.name), _key(row.id)):
             return row
-    raise RequestError(
-        FIELD, f"there is no sampler '{sampler}'.", _nearest(sampler, [row.name for row in SCHEDULERS])
-    )
+    name = shortened(sampler)
+    nearest = _nearest(name, [row.name for row in SCHEDULERS])
+    raise RequestError(FIELD, f"there is no sampler '{name}'.", nearest)
 
 
 def _key(name: str) -> str:

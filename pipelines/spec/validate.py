@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.spec.errors import RequestError
+from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families.base import Family, Feature, Prediction
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size
@@ -43,7 +43,9 @@ def _problems(
     yield from _model(request, record, family)
     yield from _sampling(request, record, family)
     if not 1 <= request.count <= MAX_COUNT:
-        yield Problem("count", f"The count of pictures must be 1 to {MAX_COUNT}, not {request.count}.")
+        yield Problem(
+            "count", f"The count of pictures must be 1 to {MAX_COUNT}, not {shortened(request.count)}."
+        )
     if family:
         yield from _size(request.size, family)
         yield from _inputs(request, family)
@@ -53,7 +55,8 @@ def _model(
     request: GenerationRequest, record: ModelRecord | None, family: Family | None
 ) -> Iterator[Problem]:
     if record is None:
-        wanted = f"The model '{request.model}' was not found." if request.model else "No model is chosen."
+        name = shortened(request.model)
+        wanted = f"The model '{name}' was not found." if name else "No model is chosen."
         yield Problem("model", wanted, "Choose a model from the list.")
     elif record.problem:
         yield Problem("model", record.problem, "Choose another model.")
@@ -70,11 +73,11 @@ def _sampling(
     try:
         row = scheduler_by_id(sampling.scheduler)
     except RequestError as error:
-        yield Problem(error.field, f"There is no sampler '{sampling.scheduler}'.", error.hint)
+        yield Problem(error.field, f"There is no sampler '{shortened(sampling.scheduler)}'.", error.hint)
     else:
         yield from _scheduler(row, sampling.num_inference_steps, record, family)
     if not 1 <= sampling.num_inference_steps <= MAX_STEPS:
-        text = f"Steps must be 1 to {MAX_STEPS}, not {sampling.num_inference_steps}."
+        text = f"Steps must be 1 to {MAX_STEPS}, not {shortened(sampling.num_inference_steps)}."
         yield Problem("sampling.num_inference_steps", text)
     if not 0 <= sampling.guidance_scale <= MAX_GUIDANCE:  # also true for NaN
         text = f"Guidance must be 0 to {MAX_GUIDANCE:g}, not {sampling.guidance_scale:g}."
@@ -102,7 +105,7 @@ _PREDICTS = {
 
 def _seed(seed: int, count: int) -> Iterator[Problem]:
     if not 0 <= seed <= MAX_SEED:
-        yield Problem("sampling.seed", f"The seed must be 0 to {MAX_SEED}, not {seed}.")
+        yield Problem("sampling.seed", f"The seed must be 0 to {MAX_SEED}, not {shortened(seed)}.")
     elif 1 <= count <= MAX_COUNT and seed + count - 1 > MAX_SEED:
         text = f"The seeds count up, and the last of {count} pictures would pass {MAX_SEED}."
         yield Problem("sampling.seed", text, f"At most {MAX_SEED - count + 1} for this count.")
@@ -112,7 +115,9 @@ def _size(size: Size, family: Family) -> Iterator[Problem]:
     rule = family.sizes
     for field, name, side in (("size.width", "width", size.width), ("size.height", "height", size.height)):
         if not rule.minimum <= side <= rule.maximum:
-            yield Problem(field, f"The {name} must be {rule.minimum} to {rule.maximum} pixels, not {side}.")
+            yield Problem(
+                field, f"The {name} must be {rule.minimum} to {rule.maximum} pixels, not {shortened(side)}."
+            )
         elif side % rule.step:
             below = side - side % rule.step
             hint = f"The nearest are {below} and {below + rule.step}."

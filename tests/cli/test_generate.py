@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import signal
@@ -5,6 +6,7 @@ import threading
 
 import pytest
 
+from pipelines.cli.commands import main
 from pipelines.spec.errors import Cancelled, DeviceLost, EngineError, OutOfMemory, RequestError
 from tests.cli.conftest import STEPS
 
@@ -107,6 +109,7 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
         (["--prompt", "x", "--steps", "151"], "sampling.num_inference_steps"),
         (["--prompt", "x", "--guidance", "nan"], "sampling.guidance_scale"),
         (["--prompt", "x", "--guidance", "inf"], "sampling.guidance_scale"),
+        (["--prompt", "x", "--guidance", "9" * 400], "sampling.guidance_scale"),
         (["--prompt", "x", "--seed", "4294967296"], "sampling.seed"),
         (["--prompt", "x", "--sampler", "Eulr"], "sampling.scheduler"),
         (["--prompt", "x", "--schedule", "Nope"], "sampling.scheduler"),
@@ -124,6 +127,9 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
         (["--prompt", "x", "--threads", "99999999999"], "threads"),
         (["--prompt", "x", "--device", "tpu"], "device"),
         (["--prompt", "x", "--request", "/does/not/exist.json"], "request"),
+        (["--prompt", "x", "--request", ""], "request"),
+        (["--prompt", "x", "--models", ""], "models"),
+        (["--prompt", "x", "--out", ""], "out"),
         (["--prompt", "x", "--colour", "red"], "arguments"),
         (["--prompt"], "--prompt"),
     ],
@@ -150,6 +156,10 @@ def test_a_wrong_request_ends_with_2_and_names_the_field(headless, flags, field)
         ('{"prompt": {"text": "x"}, "colour": 1}', "colour"),
         ('{"prompt": {"text": "x"}, "sampling": {"scheduler": 7}}', "sampling.scheduler"),
         ('{"prompt": {"text": "x"}, "count": NaN}', "count"),
+        (
+            f'{{"prompt": {{"text": "x"}}, "sampling": {{"guidance_scale": {"9" * 400}}}}}',
+            "sampling.guidance_scale",
+        ),
     ],
 )
 def test_a_wrong_file_names_its_field(headless, tmp_path, text, field):
@@ -256,6 +266,37 @@ def test_ctrl_c_does_not_wait_for_an_import(headless, monkeypatch):
         importing.set()
     assert events[-1]["event"] == "cancelled"
     assert ended == [130]
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader goes away after the first line, as in `| head -1`."""
+
+    def write(self, text: str) -> int:
+        if "\n" in self.getvalue():
+            raise BrokenPipeError
+        return super().write(text)
+
+    def fileno(self) -> int:
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+def test_a_reader_that_goes_does_not_let_python_end_beneath_an_import(headless, monkeypatch):
+    """The exit of Python while a thread imports torch aborted the process with a damaged heap."""
+    importing, ended = threading.Event(), []
+
+    def build(options):
+        importing.wait(30)
+        raise EngineError("Too late.")
+
+    monkeypatch.setattr("pipelines.runtime.engine.build", build)
+    monkeypatch.setattr("pipelines.cli.generate.STOP_LIMIT_S", 0.05)
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("sys.stdout", Gone())
+    try:
+        main(["generate", "--prompt", "x", "--out", str(headless.out), "--json"])
+    finally:
+        importing.set()
+    assert ended == [1]
 
 
 def test_without_json_paths_go_to_stdout_and_the_rest_to_stderr(headless):

@@ -233,6 +233,20 @@ def test_shutdown_says_when_a_call_does_not_return(bridge, script):
     assert bridge.shutdown(0.1) is False
 
 
+def test_shutdown_knows_of_the_call_that_a_restart_left_behind(bridge, script):
+    """Python must not end beneath a thread that is in foreign code: the process would abort after its window."""
+    script.hold()
+    bridge.start()
+    bridge.submit(REQUEST, RECORD)
+    assert script.holding.wait(5)
+    stuck = next(thread for thread in threading.enumerate() if thread.name == "engine")
+    bridge.restart()
+    assert bridge.shutdown(5) is False
+    script.release()
+    stuck.join(10)
+    assert bridge.shutdown(5) is True
+
+
 def test_the_store_knows_each_end(bridge, listener, script, store, qtbot):
     bridge.use_store(store)
     script.faults[1] = OUT_OF_MEMORY

@@ -21,10 +21,11 @@ from desktop.dialogs.about import AboutDialog, parts
 from desktop.dialogs.bug import BugDialog
 from desktop.dialogs.log_view import LogDialog
 from desktop.dialogs.recovered import RecoveredDialog
+from desktop.notifications import MAX_TEXT
 from desktop.single_instance import SingleInstance
 from pipelines.library.jobs import JobState, StoredJob
 from pipelines.spec.events import JobCancelled, JobFinished
-from pipelines.spec.request import GenerationRequest, Prompt, Sampling, Size
+from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt, Sampling, Size
 from tests.desktop.probe import Probe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -276,14 +277,15 @@ def quick_switching():
 
 
 def test_w3_nothing_blocks_the_window(application, quick_switching, qtbot):
-    """500 pictures to list with their thumbnails, 10 MB of metadata, a job with previews: no gap over 100 ms."""
+    """500 pictures to list with their thumbnails, 6 MB of metadata, a job with previews: no gap over 100 ms."""
     day = application.output_dir() / "2026-01-01"
     day.mkdir(parents=True)
     picture = Image.effect_noise((256, 256), 80)
     for number in range(500):
         picture.save(day / f"{number:05d}.png", compress_level=0)
     info = PngInfo()
-    info.add_text("parameters", "a fox " * 1_700_000)
+    fields = f"Steps: 3, Sampler: Euler, Seed: 5, Model: {'m' * 50_000}"
+    info.add_text("parameters", f"{'f' * 3_000_000}\nNegative prompt: {'a fox ' * 500_000}\n{fields}")
     big = day / "zz.png"
     picture.save(big, pnginfo=info, compress_level=0)
     with Probe() as probe:
@@ -293,11 +295,15 @@ def test_w3_nothing_blocks_the_window(application, quick_switching, qtbot):
             application.window.model.want(range(row, row + 1))
         application.pictures.select(str(big))
         application.pictures.restore(str(big))
+        qtbot.waitUntil(lambda: "were not taken over" in application.window.banner.text(), timeout=60_000)
         with qtbot.waitSignal(application.session.jobEnded, timeout=60_000):
             application.session.generate()
         qtbot.waitUntil(lambda: application.tasks.idle, timeout=120_000)
     assert probe.worst_ms() < 100, sorted(probe.gaps_ms)[-5:]
     assert len(probe.gaps_ms) > 20
+    prompt = application.session.request().prompt
+    assert (prompt.text, len(prompt.negative)) == ("f" * MAX_PROMPT, MAX_PROMPT)
+    assert len(application.window.banner.text()) <= MAX_TEXT
 
 
 def test_w4_qt_has_nothing_to_complain_about(make_application, script, qtbot):

@@ -1,5 +1,6 @@
 """The window as a person uses it, with a scripted engine behind the real worker."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,41 @@ def test_saved_is_the_path_of_a_whole_file(application, qtbot):
     assert isinstance(saved.args[0], ImageSaved)
     assert not QImage(saved.args[0].path).isNull()
     qtbot.waitUntil(lambda: not application.session.state.busy)
+
+
+def test_a_start_takes_away_what_a_killed_run_left_half_written(make_application, tmp_path, qtbot):
+    day = tmp_path / "outputs" / "2026-01-01"
+    day.mkdir(parents=True)
+    left, other = day / f".emulsion-{'a' * 16}.tmp", day / "notes.tmp"
+    for path in (left, other):
+        path.write_bytes(b"half")
+        os.utime(path, (0, 0))
+    application = make_application()
+    qtbot.waitUntil(lambda: application.tasks.idle)
+    assert not left.exists()
+    assert other.exists()
+
+
+def test_go_to_prompt_puts_the_cursor_there(application, qtbot):
+    edit = application.window.panels["prompt"].findChildren(QPlainTextEdit)[0]
+    application.window.activateWindow()
+    application.window.button.setFocus()
+    application.window.actions_by_id["focus_prompt"].trigger()
+    focused = application.window.focusWidget()
+    assert focused is edit
+
+
+def test_tab_stops_at_controls_only(application):
+    """A scroll area in the chain has no name that a screen reader could say."""
+    widget = application.window.panels["prompt"].findChildren(QPlainTextEdit)[0]
+    first, chain = widget, []
+    while (widget := widget.nextInFocusChain()) is not first:
+        if widget.focusPolicy() & Qt.FocusPolicy.TabFocus and widget.isVisibleTo(application.window):
+            chain.append(widget)
+    assert application.window.button in chain
+    assert all(w.accessibleName() for w in chain if w.focusProxy() is None), [
+        w for w in chain if not w.accessibleName()
+    ]
 
 
 def test_ctrl_enter_in_the_prompt_generates(application, qtbot):

@@ -12,7 +12,24 @@ FULL = Settings(
     theme="dark", output_dir="/pictures", model_folders=("/m",), threads=2, step_limit_s=9.0,
     seed_locked=True, last_request=REQUEST, geometry="QUJD", docks="REVG", unknown={"of_tomorrow": [1]},
 )  # fmt: skip
-JSON_VALUES = (None, True, 7, -1, 1.5, float("nan"), "x", "\0", [], [1], {}, {"a": 1}, 10**30, "x" * 200_000)
+JSON_VALUES = (
+    None,
+    True,
+    7,
+    -1,
+    1.5,
+    float("nan"),
+    "x",
+    "\0",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    10**30,
+    10**400,
+    "x" * 200_000,
+    "\ud800",
+)
 
 
 @pytest.fixture
@@ -70,6 +87,21 @@ def test_foreign_content_is_kept_aside(file, data):
     assert file.path.with_suffix(".json.bad").read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("device", "gpu"), ("device", "cuda:x"), ("dtype", "int8"), ("output_dir", "/pictures/\ud800"),
+        ("model_folders", ["/m", "/\ud800"]),
+        ("last_request", {"model": "m", "sampling": {"guidance_scale": 10**400}}),
+    ],
+)  # fmt: skip
+def test_a_value_that_would_stop_the_engine_or_the_start_is_replaced(name, value):
+    """No place in the window changes device and dtype, so an engine that they keep from starting stays dead."""
+    settings, bad = from_dict({**to_dict(FULL), name: value})
+    assert getattr(settings, name) == getattr(Settings(), name)
+    assert bad[0].startswith(name)
+
+
 def test_one_bad_field_of_the_last_request_leaves_the_rest(file):
     data = to_dict(FULL)
     data["last_request"]["count"] = "many"
@@ -93,3 +125,4 @@ def test_a_failed_write_leaves_the_old_file(file, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         file.write()
     assert SettingsFile(file.path).load() == FULL
+    assert [path.name for path in file.path.parent.iterdir()] == ["settings.json"]

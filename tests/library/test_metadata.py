@@ -7,6 +7,7 @@ import getpass
 import json
 import random
 import struct
+import time
 import zlib
 from pathlib import Path
 
@@ -153,6 +154,7 @@ BAD = [
     ("size", [1, 2]),
     ("size", {"width": True}),
     ("count", "3"),
+    ("sampling", {"scheduler": "euler", "seed": 7, "guidance_scale": 10**400}),
     ("image", 5),
     ("controls", {"path": "x"}),
     ("loras", [{"model": 3}]),
@@ -204,6 +206,26 @@ def test_hostile_texts_raise_nothing(tmp_path, text):
             assert 1 <= sampling.num_inference_steps <= 150
             assert 0 <= sampling.guidance_scale <= 30
             assert 0 <= sampling.seed <= MAX_SEED
+
+
+def test_an_input_whose_name_no_disk_takes_costs_nothing_else(tmp_path):
+    sent = {
+        **REQUEST.to_dict(),
+        "image": {"path": "x" * 5000},
+        "controls": [{"model": "c", "path": "\ud800"}],
+    }
+    stored = read_request(png_with(tmp_path / "long.png", emulsion=json.dumps({"request": sent})))
+    assert stored
+    assert stored.request.prompt == REQUEST.prompt
+    assert stored.request.image == ImageInput(path="x" * 5000)
+
+
+def test_eight_megabytes_in_one_line_are_read_in_no_time():
+    """W3: the search for fields keeps the interpreter to itself, so that the window stands still as long."""
+    text = "a" * 7_000_000
+    start = time.process_time()
+    assert parse(text).prompt == text
+    assert time.process_time() - start < 1
 
 
 def test_markup_stays_text(tmp_path):

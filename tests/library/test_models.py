@@ -98,6 +98,24 @@ def test_a_wrong_fact_leaves_only_itself_out(tmp_path, name, value):
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("native_size", 100),
+        ("native_size", 16384),
+        ("sampling", {"scheduler": "no such sampler"}),
+        ("sampling", {"num_inference_steps": 0}),
+        ("sampling", {"guidance_scale": 10**400}),
+        ("latent_rgb", [[0.1, 0.2, 0.3]]),
+    ],
+)
+def test_a_fact_that_would_fail_every_picture_is_left_out(tmp_path, name, value):
+    (model(tmp_path / "m") / "emulsion.json").write_text(json.dumps({**FACTS, name: value}))
+    record = only(tmp_path)
+    assert record.title == "A title"
+    assert not getattr(record, name)
+
+
+@pytest.mark.parametrize(
     "content", ["", "{", "[]", "[" * 100_000, "\0\0", " " * 2_000_000, '{"_class_name": ["a"]}']
 )
 def test_a_damaged_index_is_listed_with_its_reason(tmp_path, content):
@@ -140,6 +158,29 @@ BROKEN = {
         "not a safetensors",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [None, "unet", [], [None, None], ["diffusers"], ["diffusers", []], [["diffusers"], "Net"], [{}, "Net"]],
+)
+def test_an_index_that_does_not_name_a_class_is_refused(tmp_path, entry):
+    """M3, M12: at the scan, and the scan of the others goes on."""
+    model(tmp_path / "broken", unet=entry)
+    model(tmp_path / "whole")
+    broken, whole = scan([tmp_path])
+    assert "'unet'" in broken.problem
+    assert whole.problem == ""
+
+
+@pytest.mark.parametrize("offset", ["1e999", "NaN", "[]", '{"a": 1}', "9" * 4000])
+def test_an_offset_that_is_no_number_is_a_damaged_header(tmp_path, offset):
+    header = f'{{"w": {{"dtype": "F16", "shape": [1], "data_offsets": [0, {offset}]}}}}'.encode()
+    file = model(tmp_path / "m") / "unet" / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(2))
+    problem = only(tmp_path).problem
+    assert "unet/model.safetensors" in problem
+    assert "damaged" in problem or "incomplete" in problem
 
 
 @pytest.mark.parametrize("name", BROKEN)

@@ -1,6 +1,7 @@
 """Records to parts: what is loaded, what is refused, what stays in memory; nothing of a folder is run (M5)."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -95,6 +96,14 @@ def test_damaged_weights_are_refused_with_their_path(engine, copy, part, damage)
         load(engine, copy)
     assert str(copy / part) in caught.value.message
     assert not any(key.folder == str(copy / part) for key in engine.compute.store.keys())  # noqa: SIM118
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes among files")
+def test_what_is_no_file_is_not_opened(engine, copy):
+    """M14: opening a pipe waits for a writer for ever, with the lane."""
+    os.mkfifo(copy / "unet" / "another.safetensors")
+    (copy / "vae" / "folder.safetensors").mkdir()
+    assert load(engine, copy).parts["unet"]
 
 
 def test_weights_that_do_not_fill_the_model_are_refused(engine, copy):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pipelines.runtime.text import clip
-from pipelines.runtime.text.clean import MAX_CHARACTERS, TOO_LONG, UNREADABLE, clean
+from pipelines.runtime.text.clean import TOO_LONG, UNREADABLE, clean
 from pipelines.spec.events import ImageSaved, StageChanged
 from pipelines.spec.families import by_id
+from pipelines.spec.request import MAX_PROMPT
 from tests.runtime.conftest import job_of, run
 
 
@@ -27,7 +28,7 @@ def test_plain_text_stays_as_it_is():
         ("a\0b", "ab", (UNREADABLE,)),
         ("a\ud800b", "ab", (UNREADABLE,)),
         ("\x1b[31mred", "[31mred", (UNREADABLE,)),
-        ("x" * (MAX_CHARACTERS + 1), "x" * MAX_CHARACTERS, (TOO_LONG,)),
+        ("x" * (MAX_PROMPT + 1), "x" * MAX_PROMPT, (TOO_LONG,)),
         ("", "", ()),
     ],
 )

@@ -46,6 +46,7 @@ def test_a_request_is_hashable_and_frozen():
         ({"sampling": {"num_inference_steps": 2.5}}, "sampling.num_inference_steps"),
         ({"sampling": {"num_inference_steps": True}}, "sampling.num_inference_steps"),
         ({"sampling": {"guidance_scale": float("inf")}}, "sampling.guidance_scale"),
+        ({"sampling": {"guidance_scale": 10**400}}, "sampling.guidance_scale"),
         ({"sampling": {"steps": 3}}, "sampling.steps"),
         ({"size": {"width": "512"}}, "size.width"),
         ({"loras": [{"weight": 1.0}]}, "loras[0].model"),

@@ -114,3 +114,25 @@ def test_what_a_family_supports_is_not_refused():
     able = dataclasses.replace(SD1, supports=SD1.supports | {Feature.IMAGE, Feature.LORA})
     request = dataclasses.replace(GOOD, image=ImageInput(path="/a.png"), loras=(LoraInput(model="l"),))
     assert fields(request, RECORD, able) == []
+
+
+HUGE, LONG = 10**4000, "x" * 1_000_000
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GenerationRequest(model=LONG),
+        sampling(scheduler=LONG),
+        sampling(num_inference_steps=HUGE),
+        sampling(seed=HUGE),
+        dataclasses.replace(GOOD, size=Size(width=HUGE)),
+        dataclasses.replace(GOOD, count=HUGE),
+    ],
+    ids=["model", "scheduler", "steps", "seed", "width", "count"],
+)
+def test_a_value_of_a_megabyte_makes_no_message_of_a_megabyte(request_):
+    """P14: such a value comes out of a dropped picture, and the message is shown at its field."""
+    found = problems(request_, None if request_.model == LONG else RECORD, SD1)
+    assert found
+    assert all(len(problem.message) + len(problem.hint) < 300 for problem in found)

@@ -1,13 +1,13 @@
 """The panels of the left dock: values there and back, problems at the field, what a family shows."""
 
 import pytest
-from PySide6.QtCore import QLocale, Qt
+from PySide6.QtCore import QLocale, QMimeData, Qt
 from PySide6.QtWidgets import QPlainTextEdit
 
 from pipelines.spec.families.base import SizeRule
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import MAX_SEED, Prompt, Sampling, Size
+from pipelines.spec.request import MAX_PROMPT, MAX_SEED, Prompt, Sampling, Size
 from pipelines.spec.schedulers import SCHEDULERS
 from pipelines.spec.validate import Problem
 from widgets.aspect import ASPECTS, size_of
@@ -47,6 +47,25 @@ def test_value_there_and_back_with_one_signal(qtbot, panel_class, value):
     panel.setValue(value)
     assert panel.value() == value
     assert seen == [value]
+
+
+@pytest.mark.parametrize("put", ["set", "paste"])
+def test_a_prompt_of_a_megabyte_is_cut_to_what_is_read(qtbot, put):
+    """W3: Qt lays out one word of a megabyte for minutes, and the window stands still."""
+    panel = PromptPanel()
+    qtbot.addWidget(panel)
+    panel.setValue(Prompt(text="ab"))
+    text = "w" * 1_000_000
+    if put == "set":
+        panel.setValue(Prompt(text=text, negative=text))
+        assert panel.value() == Prompt(text=text[:MAX_PROMPT], negative=text[:MAX_PROMPT])
+    else:
+        mime = QMimeData()
+        mime.setText(text)
+        panel._text.selectAll()
+        panel._text.insertFromMimeData(mime)
+        assert set(panel.value().text) == {"w"}
+        assert MAX_PROMPT - 2 <= len(panel.value().text) <= MAX_PROMPT
 
 
 @pytest.mark.parametrize("row", [r for r in SCHEDULERS if SD1.prediction in r.fits], ids=lambda r: r.id)

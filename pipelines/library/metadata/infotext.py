@@ -16,6 +16,9 @@ NEGATIVE = "Negative prompt:"
 # The key is bounded, so that a hostile megabyte without a colon costs linear time.
 _FIELD = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _LEAST_FIELDS = 3
+# Even with every unit of ControlNet a line of fields has a few thousand. Eight million letters without a colon cost
+# ten seconds, in which no other thread of Python runs, the window's neither.
+_LONGEST_FIELDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def _quoted(value: str) -> str:
 def parse(text: str) -> Infotext:
     """Prompt, negative prompt and fields; a text without fields is all prompt. Never raises."""
     *lines, last = text.strip().replace("\r\n", "\n").split("\n")
-    fields = tuple((key.strip(), _unquoted(value)) for key, value in _FIELD.findall(last.strip()))
+    found = _FIELD.findall(last.strip()) if len(last) <= _LONGEST_FIELDS else ()
+    fields = tuple((key.strip(), _unquoted(value)) for key, value in found)
     if len(fields) < _LEAST_FIELDS:
         lines, fields = [*lines, last], ()
     start = next((i for i, line in enumerate(lines) if line.strip().startswith(NEGATIVE)), len(lines))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import Any
 
 from pipelines.library.folders import inputs_dir
@@ -117,8 +118,9 @@ def _with_stored_inputs(request: GenerationRequest) -> GenerationRequest:
 
 def _in_store(given: Any) -> Any:
     name = PureWindowsPath(given.path).name.replace("\0", "")
-    stored: Path = inputs_dir() / name
-    return dataclasses.replace(given, path=str(stored) if name and stored.is_file() else name)
+    stored = str(inputs_dir() / name)
+    # os.path answers False for a name that no file can have; pathlib raises where it is too long.
+    return dataclasses.replace(given, path=stored if name and os.path.isfile(stored) else name)
 
 
 def _whole(value: Any, least: int, most: int) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-MAX_CHARACTERS = 24_000  # more than MAX_CHUNKS of the longest words; tokenizing a megabyte takes seconds
+from pipelines.spec.request import MAX_PROMPT
 
 UNREADABLE = "Characters that cannot be read were left out of the prompt."
 TOO_LONG = "The prompt is very long; its end was cut off."
@@ -19,7 +19,7 @@ class CleanText:
 
 def clean(text: str) -> CleanText:
     """Lone surrogates and control characters out, the length bounded; `notes` tell the user."""
-    cut = text[:MAX_CHARACTERS]
+    cut = text[:MAX_PROMPT]
     kept = "".join(c for c in cut if c.isspace() or unicodedata.category(c) not in ("Cc", "Cs"))
     notes = ((TOO_LONG,) if len(cut) < len(text) else ()) + ((UNREADABLE,) if len(kept) < len(cut) else ())
     return CleanText(kept, notes)
