@@ -15,8 +15,8 @@ from pipelines.library.folder_checks import check_folder
 from pipelines.library.folders import models_dir
 from pipelines.library.names import slug
 from pipelines.spec.errors import EngineError, ModelError
-from pipelines.spec.families import FAMILIES
-from pipelines.spec.families.base import Family, Prediction
+from pipelines.spec.families import detected
+from pipelines.spec.families.base import Family, FolderFacts, Prediction
 from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.spec.request import GenerationRequest, Sampling
 from pipelines.spec.validate import problems
@@ -83,10 +83,13 @@ def _record(folder: Path) -> ModelRecord:
     )
     try:
         index = _json(folder / INDEX)
-        record = dataclasses.replace(record, **_own_facts(folder))
-        family = _family(index)
+        own = _own_facts(folder)
+        record = dataclasses.replace(record, **{k: v for k, v in own.items() if k != "family"})
+        family = detected(_facts(folder, index), own.get("family", ""))
         record = dataclasses.replace(record, family=family.id, prediction=_prediction(folder))
         record = _without_misfits(record, family)
+        side = record.native_size or _native_size(folder, family)
+        record = dataclasses.replace(record, native_size=side)
         weights = check_folder(folder, index, family)
         return dataclasses.replace(record, dtype=weights.dtype, size_bytes=weights.size_bytes)
     except EngineError as error:
@@ -95,22 +98,43 @@ def _record(folder: Path) -> ModelRecord:
         return dataclasses.replace(record, problem=f"The folder cannot be read: {error.strerror}.")
 
 
-def _family(index: dict[str, Any]) -> Family:
-    name = index.get("_class_name")
-    for family in FAMILIES:
-        if isinstance(name, str) and name in family.classes:
-            return family
-    supported = ", ".join(family.name for family in FAMILIES)
-    raise ModelError(f"Models of the kind '{str(name)[:60]}' are not supported.", f"Supported: {supported}.")
+def _facts(folder: Path, index: dict[str, Any]) -> FolderFacts:
+    """What the folder says it is. A part without a readable config says nothing; `check_folder` tells of it."""
+    parts = [
+        name for name, value in index.items() if isinstance(value, list) and len(value) == 2 and value[1]
+    ]
+    configs = {name: _json_or_nothing(folder / name / "config.json") for name in parts}
+    return FolderFacts(class_name=str(index.get("_class_name")), parts=frozenset(parts), configs=configs)
+
+
+def _json_or_nothing(path: Path) -> dict[str, Any]:
+    try:
+        return _json(path)
+    except ModelError:
+        return {}
+
+
+def _native_size(folder: Path, family: Family) -> int:
+    """The side in pixels by the denoiser's own config, as SD 2.x comes for 512 and for 768; 0 when it is silent."""
+    cells = _json_or_nothing(folder / family.denoiser / "config.json").get("sample_size")
+    if not isinstance(cells, int) or isinstance(cells, bool):
+        return 0
+    side = cells * family.latent.scale
+    rule = family.sizes
+    return side if rule.minimum <= side <= rule.maximum and side % rule.step == 0 else 0
 
 
 def _prediction(folder: Path) -> str:
-    """What the model's own scheduler says it predicts; empty when it says nothing known."""
-    try:
-        value = _json(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
-    except ModelError:
+    """What the model's own scheduler says it predicts; empty when it says nothing.
+
+    Raises ModelError for what no sampler here can use: taken for noise it would draw nonsense.
+    """
+    value = _json_or_nothing(folder / "scheduler" / "scheduler_config.json").get("prediction_type")
+    if value is None:
         return ""
-    return str(value) if value in tuple(Prediction) else ""
+    if value not in tuple(Prediction):
+        raise ModelError(f"Models that predict '{str(value)[:40]}' are not supported.")
+    return str(value)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -186,6 +210,7 @@ def _colour(value: Any) -> tuple[float, float, float]:
 _FACTS = {
     "id": lambda value: slug(_text(value)),
     "title": _text,
+    "family": _text,
     "description": _text,
     "native_size": _side,
     "sampling": _sampling,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.spec import families
 from pipelines.spec.errors import ModelError
 from pipelines.spec.record import ModelRecord
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 _DEFAULT_LENGTH = 77
-_MARKS = 2  # the start and the end of the text take a place each
+_MARKS = 2  # the start and the end of CLIP's text take a place each; older folders do not say so
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,22 @@ class TokenCount:
 
 def count_tokens(record: ModelRecord, text: str) -> TokenCount:
     """Raises ModelError when the model has no tokenizer that can be read. Reads files: for the I/O lane."""
-    folder = Path(record.path) / "tokenizer"
-    tokenizer, length = _loaded(folder, _stamp(folder))
+    part, most = _counted(record)
+    folder = Path(record.path) / part
+    tokenizer, length = _loaded(folder, _stamp(folder), most)
     clean = text.encode("utf-8", "replace").decode()
     used = len(tokenizer.encode(clean, add_special_tokens=False).ids)
-    return TokenCount(used=used, limit=length - _MARKS)
+    marks = tokenizer.num_special_tokens_to_add(False) or _MARKS
+    return TokenCount(used=used, limit=length - marks)
+
+
+def _counted(record: ModelRecord) -> tuple[str, int]:
+    """The tokenizer whose length limits the prompt, and the most it takes where the model does not say."""
+    try:
+        family = families.by_id(record.family)
+    except ModelError:
+        return "tokenizer", _DEFAULT_LENGTH
+    return family.counted, family.max_sequence_length
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
@@ -44,7 +56,7 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _loaded(folder: Path, _stamp: tuple[int, ...]) -> tuple[Tokenizer, int]:
+def _loaded(folder: Path, _stamp: tuple[int, ...], most: int) -> tuple[Tokenizer, int]:
     try:
         config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
         length = config.get("model_max_length")
@@ -52,7 +64,7 @@ def _loaded(folder: Path, _stamp: tuple[int, ...]) -> tuple[Tokenizer, int]:
     except Exception as error:  # tokenizers raises bare Exception for a damaged file
         raise ModelError(f"The tokenizer {folder} is damaged.", "Download the model again.") from error
     known = isinstance(length, int) and _MARKS < length <= 4096
-    return tokenizer, length if known else _DEFAULT_LENGTH
+    return tokenizer, min(length, most) if known else most
 
 
 def _fast(folder: Path) -> Tokenizer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import diffusers
 import torch
@@ -15,6 +14,7 @@ from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.pace import Pace
+from pipelines.runtime.phases import Phase, phases
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.spec.events import Event
 from pipelines.spec.families.base import Family
@@ -37,25 +37,22 @@ class Compute:
         self._loader = Loader(self.store, device, options)
 
     def load(self, job: Job, family: Family) -> Model:
-        return self._loader.load(job, family)
+        return self._loader.load(job, job.model, family)
 
     def encode(self, job: Job, model: Model, family: Family) -> Conditioning:
         return self.prompts.encode(job, model, family)
 
-    def pipeline(self, job: Job, model: Model, family: Family) -> Any:
-        return sampling.build_pipeline(job, model, family)
+    def phases(self, job: Job, model: Model, family: Family, conditioning: Conditioning) -> tuple[Phase, ...]:
+        return phases(job, model, family, conditioning)
 
     def denoise(
-        self, pipe: Any, job: Job, family: Family, conditioning: Conditioning, image: int, pace: Pace,
-        emit: Callable[[Event], None],
-    ) -> torch.Tensor:  # fmt: skip
+        self, parts: tuple[Phase, ...], job: Job, image: int, pace: Pace, emit: Callable[[Event], None]
+    ) -> torch.Tensor:
         interval_s = self._options.preview_interval_s
-        return sampling.denoise(
-            pipe, job, family, conditioning, image=image, pace=pace, preview_interval_s=interval_s, emit=emit
-        )
+        return sampling.denoise(parts, job, image=image, pace=pace, preview_interval_s=interval_s, emit=emit)
 
-    def decode(self, pipe: Any, latents: torch.Tensor, job: Job, note: decoding.Note) -> Image.Image:
-        return decoding.decode(pipe, latents, job, note)
+    def decode(self, phase: Phase, latents: torch.Tensor, job: Job, note: decoding.Note) -> Image.Image:
+        return decoding.decode(phase.pipe, latents, job, note, phase.family.latent)
 
     def marks(self, picture: Image.Image) -> tuple[str, ...]:
         """Warnings that go with the picture, as in `ImageSaved.marks`."""

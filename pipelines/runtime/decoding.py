@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipelines.runtime import device as devices
 from pipelines.spec.errors import BadPicture
+from pipelines.spec.families.base import LatentFormat
 from pipelines.spec.job import Job
 
 Note = Callable[[str], None]
@@ -19,12 +20,17 @@ TILED = "Not enough memory for the whole picture at once; it is decoded in tiles
 AGAIN = "The VAE gave invalid numbers at half precision; it decodes again at full precision (float32)."
 
 
-def decode(pipe: Any, latents: torch.Tensor, job: Job, note: Note) -> Image.Image:
-    """`latents` as the pipeline gave them; `note` is told what had to be done differently.
+def decode(
+    pipe: Any, latents: torch.Tensor, job: Job, note: Note, latent: LatentFormat | None = None
+) -> Image.Image:
+    """`latents` [1, channels, h, w]; `note` is told what had to be done differently. `latent` is the family's.
 
     Raises BadPicture when the VAE answers with NaN or infinity also in float32, Cancelled between tiles.
     """
-    with torch.no_grad(), _cancel_between_tiles(pipe.vae, job):
+    vae = pipe.vae
+    overflows = latent is not None and latent.upcast and vae.config.get("force_upcast", False)
+    wide = overflows and vae.dtype is torch.float16  # bfloat16 has float32's range
+    with torch.no_grad(), _cancel_between_tiles(vae, job), _at(vae, torch.float32 if wide else vae.dtype):
         pixels = _with_room(pipe, latents, note)
         if not _finite(pixels):
             pixels = _at_full_precision(pipe, latents, note)
@@ -58,11 +64,8 @@ def _at_full_precision(pipe: Any, latents: torch.Tensor, note: Note) -> torch.Te
     if dtype is torch.float32:
         raise _bad()
     note(AGAIN)
-    pipe.vae.to(torch.float32)
-    try:
+    with _at(pipe.vae, torch.float32):
         pixels = _with_room(pipe, latents.float(), note)
-    finally:
-        pipe.vae.to(dtype)
     if not _finite(pixels):
         raise _bad()
     return pixels
@@ -75,10 +78,30 @@ def _bad() -> BadPicture:
     )
 
 
+@contextmanager
+def _at(vae: Any, dtype: torch.dtype) -> Iterator[None]:
+    """The VAE at another precision for a while."""
+    before = vae.dtype
+    if dtype is before:
+        yield
+        return
+    vae.to(dtype)
+    try:
+        yield
+    finally:
+        vae.to(before)
+
+
 def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """[1, 3, height, width] in -1..1."""
-    scaled = latents.to(vae.dtype) / vae.config.scaling_factor
-    shift = vae.config.get("shift_factor")
+    config, latents = vae.config, latents.to(vae.dtype)
+    mean, std = (config.get(name) for name in ("latents_mean", "latents_std"))
+    if mean and std:  # some SDXL VAEs have their own normal form
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        scaled = latents * std / config.scaling_factor + mean
+    else:
+        scaled = latents / config.scaling_factor
+    shift = config.get("shift_factor")
     return vae.decode(scaled + shift if shift else scaled, return_dict=False)[0]
 
 

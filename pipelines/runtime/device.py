@@ -41,10 +41,14 @@ def _works(device: torch.device) -> bool:
         return False
 
 
-def compute_dtype(device: torch.device, wanted: str, file_dtype: str = "") -> torch.dtype:
+def compute_dtype(
+    device: torch.device, wanted: str, file_dtype: str = "", half: str = "float16"
+) -> torch.dtype:
     """`EngineOptions.dtype` resolved: on the CPU float32, elsewhere the file's own half precision or float16.
 
-    `file_dtype` as in `ModelRecord.dtype`. Raises EngineError for an unknown `wanted`.
+    `file_dtype` as in `ModelRecord.dtype`, `half` as in `Family`: weights that were made for bfloat16 overflow in
+    float16, whatever the file holds, so it goes first where the device has it.
+    Raises EngineError for an unknown `wanted`.
     """
     if wanted != "auto":
         if wanted not in _DTYPES:
@@ -53,7 +57,8 @@ def compute_dtype(device: torch.device, wanted: str, file_dtype: str = "") -> to
     if device.type == "cpu":
         return torch.float32
     native_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.bfloat16 if native_bf16 and file_dtype.lower() in _BF16_FILES else torch.float16
+    bf16 = {file_dtype.lower(), half} & _BF16_FILES
+    return torch.bfloat16 if native_bf16 and bf16 else torch.float16
 
 
 def free_bytes(device: torch.device) -> int:

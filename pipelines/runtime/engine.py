@@ -81,20 +81,22 @@ class Engine:
 
     def _draw(self, job: Job, emit: Emit) -> None:
         family, request, compute = _family(job), job.request, self.compute
-        pace = Pace(request.count, request.sampling.num_inference_steps)
         self._enter(job, Stage.LOAD, emit)
         model = compute.load(job, family)
         self._enter(job, Stage.ENCODE, emit)
         conditioning = compute.encode(job, model, family)
         for note in conditioning.notes:
             self._enter(job, Stage.ENCODE, emit, note=note)
+        pace: Pace | None = None
         for image in range(request.count):
             start = time.perf_counter()
             self._enter(job, Stage.DENOISE, emit, image)
-            pipe = compute.pipeline(job, model, family)
-            latents = compute.denoise(pipe, job, family, conditioning, image, pace, emit)
+            phases = compute.phases(job, model, family, conditioning)
+            pace = pace or Pace(request.count, sum(phase.steps for phase in phases))
+            latents = compute.denoise(phases, job, image, pace, emit)
             self._enter(job, Stage.DECODE, emit, image)
-            picture = compute.decode(pipe, latents, job, partial(self._enter, job, Stage.DECODE, emit, image))
+            note = partial(self._enter, job, Stage.DECODE, emit, image)
+            picture = compute.decode(phases[-1], latents, job, note)
             self._enter(job, Stage.SAVE, emit, image)
             emit(self._saved(job, image, picture, time.perf_counter() - start))
             pace.picture_done()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,19 @@ from pipelines.spec.errors import Cancelled, EngineError, ModelError
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
-from pipelines.spec.record import Format
+from pipelines.spec.record import Format, ModelRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision."""
+    """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
+
+    `settings` are those of `Family.settings`, with what the model's own index says of them.
+    """
 
     parts: Mapping[str, Any]
     keys: Mapping[str, PartKey]
+    settings: Mapping[str, bool] = field(default_factory=dict)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -59,18 +63,19 @@ class Loader:
         self._device = device
         self._dtype = options.dtype
 
-    def load(self, job: Job, family: Family) -> Model:
-        """The model of the job, its parts out of the store where they are still the same files.
+    def load(self, job: Job, record: ModelRecord, family: Family) -> Model:
+        """The model of the record, its parts out of the store where they are still the same files.
 
         Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
         """
-        root = Path(job.model.path)
-        if job.model.format is not Format.DIFFUSERS:
+        root = Path(record.path)
+        if record.format is not Format.DIFFUSERS:
             raise ModelError(f"Only diffusers folders can be loaded yet: {root}", "Choose another model.")
         if not root.is_dir():
             raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
-        dtype = devices.compute_dtype(self._device, self._dtype, job.model.dtype)
-        classes = _class_names(root)
+        dtype = devices.compute_dtype(self._device, self._dtype, record.dtype, family.half)
+        index = _json(root / "model_index.json")
+        classes = _class_names(index)
         wanted = {
             name: _Wanted(root / name, _known_class(root, name, classes), dtype, self._device, job)
             for name in family.required_parts
@@ -79,16 +84,17 @@ class Loader:
             name: PartKey(str(w.folder), stamp_of(w.folder), str(dtype), str(self._device))
             for name, w in wanted.items()
         }
-        return Model({name: self._part(keys[name], w) for name, w in wanted.items()}, keys)
+        settings = {**family.settings, **{n: v for n, v in index.items() if n in family.settings}}
+        parts = {name: self._part(keys[name], w) for name, w in wanted.items()}
+        return Model(parts, keys, {name: bool(value) for name, value in settings.items()})
 
     def _part(self, key: PartKey, wanted: _Wanted) -> Any:
         wanted.job.check()
         return self._store.get(key, lambda: _loaded(wanted))
 
 
-def _class_names(root: Path) -> dict[str, str]:
+def _class_names(index: dict[str, Any]) -> dict[str, str]:
     """Part -> class name, as model_index.json tells it."""
-    index = _json(root / "model_index.json")
     return {name: value[1] for name, value in index.items() if isinstance(value, list) and len(value) == 2}
 
 
@@ -198,6 +204,7 @@ _LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
     "UNet2DConditionModel": _denoiser,
     "AutoencoderKL": _diffusers_module,
     "CLIPTextModel": _text_encoder,
+    "CLIPTextModelWithProjection": _text_encoder,
     "CLIPTokenizer": _tokenizer,
     "scheduler": _scheduler_config,
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,40 +21,101 @@ def factors(record: ModelRecord, family: Family) -> torch.Tensor:
     return torch.tensor(rows, dtype=torch.float32)
 
 
-class Previewer:
-    """A forward hook of the denoiser that remembers the last call; a Preview of it when one is due."""
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of the denoiser: `answers` [n, ...], two of one where the prompts were asked one after the other."""
 
-    def __init__(self, rgb: torch.Tensor, scheduler: Any, guidance_scale: float, interval_s: float) -> None:
+    sample: torch.Tensor
+    timestep: torch.Tensor
+    answers: tuple[torch.Tensor, ...]
+
+
+class Previewer:
+    """A forward hook of the denoiser that remembers the last call; a Preview of it when one is due.
+
+    `guidance_scale` weighs the two answers of one step, `unpack` makes [n, channels, h, w] of the denoiser's input.
+    """
+
+    def __init__(
+        self,
+        rgb: torch.Tensor,
+        scheduler: Any,
+        guidance_scale: float,
+        interval_s: float,
+        unpack: Callable[[torch.Tensor], torch.Tensor] = lambda latents: latents,
+    ) -> None:
         self._rgb = rgb
-        self._prediction = scheduler.config.get("prediction_type", "epsilon")
-        self._alphas: torch.Tensor = scheduler.alphas_cumprod
+        # A scheduler of flow models has no such setting.
+        self._clean = _CLEAN[scheduler.config.get("prediction_type", "flow")]
+        self._alphas: torch.Tensor | None = getattr(scheduler, "alphas_cumprod", None)
         self._guidance_scale = guidance_scale
         self._interval_s = interval_s
+        self._unpack = unpack
         self._last = time.perf_counter()
-        self._seen: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+        self._seen: _Call | None = None
 
     def hook(self, _module: Any, args: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
         """Keeps references only; costs nothing."""
-        self._seen = (args[0], args[1], output[0])
+        sample, timestep = args[:2]
+        before = self._seen
+        # Some pipelines ask first with the prompt and then, about the same latents, with the negative one.
+        again = before is not None and before.sample is sample
+        answers = (output[0], *before.answers) if again and before else (output[0],)
+        self._seen = _Call(sample, timestep, answers)
+
+    def named_hook(
+        self, module: Any, args: tuple[Any, ...], named: dict[str, Any], output: tuple[torch.Tensor, ...]
+    ) -> None:
+        """The same for either manner: pipelines call U-Nets by position and transformers by name."""
+        self.hook(module, args or (named["hidden_states"], named["timestep"]), output)
 
     def take(self) -> Preview | None:
-        """None unless `interval_s` seconds have passed since the last one; 0 is never."""
+        """None unless `interval_s` seconds have passed since the last one; 0 is never.
+
+        None also where the model has other latents than the factors are for.
+        """
         now = time.perf_counter()
         if not self._interval_s or now - self._last < self._interval_s or self._seen is None:
             return None
         self._last = now
-        return coloured(self._clean_latents(*self._seen), self._rgb)
+        clean = self._clean_latents(self._seen)
+        return coloured(clean, self._rgb) if len(clean) == len(self._rgb) - 1 else None
 
-    def _clean_latents(
-        self, sample: torch.Tensor, timestep: torch.Tensor, predicted: torch.Tensor
-    ) -> torch.Tensor:
-        """x0 [channels, h, w] from the scaled sample at `timestep` (DDPM eq. 15; v: Salimans, Ho 2022)."""
-        sample, predicted = sample[0].float(), _guided(predicted.float(), self._guidance_scale)
-        alpha = float(self._alphas[min(round(float(timestep)), len(self._alphas) - 1)])
-        signal, noise = alpha**0.5, (1 - alpha) ** 0.5
-        if self._prediction == "v_prediction":
-            return signal * sample - noise * predicted
-        return (sample - noise * predicted) / signal
+    def _clean_latents(self, call: _Call) -> torch.Tensor:
+        """The finished latents [channels, h, w] as the denoiser sees them from here."""
+        sample = self._unpack(call.sample)[0].float()
+        answers = torch.cat([self._unpack(answer).float() for answer in call.answers])
+        predicted = _guided(answers, self._guidance_scale)
+        return self._clean(sample, float(call.timestep.flatten()[0]), predicted, self._alphas)
+
+
+def _of_noise(sample: torch.Tensor, timestep: float, predicted: torch.Tensor, alphas: Any) -> torch.Tensor:
+    """DDPM eq. 15."""
+    signal, noise = _signal_and_noise(timestep, alphas)
+    return (sample - noise * predicted) / signal
+
+
+def _of_v(sample: torch.Tensor, timestep: float, predicted: torch.Tensor, alphas: Any) -> torch.Tensor:
+    """Salimans, Ho 2022, "Progressive Distillation"."""
+    signal, noise = _signal_and_noise(timestep, alphas)
+    return signal * sample - noise * predicted
+
+
+def _of_flow(sample: torch.Tensor, sigma: float, predicted: torch.Tensor, _alphas: Any) -> torch.Tensor:
+    """Rectified flow: x = (1 - sigma) picture + sigma noise, the model answers noise - picture; its time is sigma."""
+    return sample - sigma * predicted
+
+
+def _signal_and_noise(timestep: float, alphas: torch.Tensor) -> tuple[float, float]:
+    alpha = float(alphas[min(round(timestep), len(alphas) - 1)])
+    return alpha**0.5, (1 - alpha) ** 0.5
+
+
+_CLEAN: Mapping[str, Callable[..., torch.Tensor]] = {
+    "epsilon": _of_noise,
+    "v_prediction": _of_v,
+    "flow": _of_flow,
+}
 
 
 def _guided(predicted: torch.Tensor, guidance_scale: float) -> torch.Tensor:

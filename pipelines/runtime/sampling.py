@@ -1,54 +1,25 @@
-"""Noise to latents: the scheduler out of its row, the diffusers pipeline's own loop with our ears in it."""
+"""Noise to latents: the diffusers pipelines' own loops with our ears in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
-import diffusers
 import torch
 
-from pipelines.runtime.loader import Model
+from pipelines.runtime.latents import pack, shape_of, unpack
 from pipelines.runtime.pace import Pace
+from pipelines.runtime.phases import Phase, build_scheduler
 from pipelines.runtime.preview import Previewer, factors
-from pipelines.runtime.text.prompts import Conditioning
 from pipelines.spec.errors import BadPicture
 from pipelines.spec.events import Event, StepDone
-from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
-from pipelines.spec.request import Size
-from pipelines.spec.schedulers import SchedulerRow, scheduler_by_id
-from pipelines.spec.validate import prediction_of
+
+__all__ = ["build_scheduler", "denoise", "draws_noise", "noise"]
 
 Emit = Callable[[Event], None]
-
-
-def build_scheduler(row: SchedulerRow, config: dict[str, Any], prediction: str) -> Any:
-    """The row's class with the model's own betas. `prediction` as in `Prediction`."""
-    # The SD 1.x pipeline forces the first two upon every scheduler, warning unless they are there already.
-    fixed = {"steps_offset": 1, "clip_sample": False, "prediction_type": prediction}
-    build = getattr(diffusers, row.class_name)
-    own = {name: value for name, value in config.items() if not name.startswith("_")}
-    return build.from_config(build_config(build, {**own, **fixed}), **dict(row.options))
-
-
-def build_config(build: Any, config: dict[str, Any]) -> dict[str, Any]:
-    """What of `config` this class knows; from_config logs a warning about each other one."""
-    known = build._get_init_keys(build)
-    return {name: value for name, value in config.items() if name in known}
-
-
-def build_pipeline(job: Job, model: Model, family: Family) -> Any:
-    """The family's diffusers pipeline around the loaded parts; costs no copy."""
-    row = scheduler_by_id(job.request.sampling.scheduler)
-    scheduler = build_scheduler(row, model.parts["scheduler"], prediction_of(job.model, family).value)
-    optional = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipe = getattr(diffusers, family.pipelines[Task.TEXT])(
-        **{**model.parts, "scheduler": scheduler}, **optional
-    )
-    pipe.set_progress_bar_config(disable=True)  # it costs 2.5 ms a step
-    return pipe
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Generator]:
@@ -58,29 +29,43 @@ def noise(seed: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Genera
 
 
 def denoise(
-    pipe: Any, job: Job, family: Family, conditioning: Conditioning, *, image: int, pace: Pace,
-    preview_interval_s: float, emit: Emit,
-) -> torch.Tensor:  # fmt: skip
+    phases: Sequence[Phase], job: Job, *, image: int, pace: Pace, preview_interval_s: float, emit: Emit
+) -> torch.Tensor:
     """Latents [1, channels, height / 8, width / 8] of picture `image`, made with seed + image.
 
     Raises Cancelled within a block of the denoiser, BadPicture for latents that are not finite.
     """
-    request, sampling, denoiser = job.request, job.request.sampling, pipe.unet
-    latents, generator = noise(sampling.seed + image, _latent_shape(request.size, family))
-    previewer = Previewer(
-        factors(job.model, family), pipe.scheduler, sampling.guidance_scale, preview_interval_s
-    )
+    first = phases[0]
+    latent, channels = first.family.latent, first.pipe.vae.config.latent_channels
+    shape = shape_of(job.request.size, latent, channels)
+    latents, generator = noise(job.request.sampling.seed + image, shape)
+    latents = pack(latents, latent.patch)
+    unpacked = partial(unpack, patch=latent.patch, height=shape[2], width=shape[3])
+    progress = _Progress(job, image, sum(phase.steps for phase in phases), pace, emit)
     pace.picture_starts()
+    for phase in phases:
+        previewer = Previewer(
+            factors(phase.record, phase.family),
+            phase.pipe.scheduler,
+            phase.family.cfg_scale(job.request),
+            preview_interval_s,
+            unpacked,
+        )
+        progress.begins(phase.steps, previewer)
+        latents = _drawn(phase, latents, generator, job, progress)
+    return unpacked(latents)
+
+
+def _drawn(
+    phase: Phase, latents: torch.Tensor, generator: torch.Generator, job: Job, progress: _Progress
+) -> torch.Tensor:
+    pipe, denoiser = phase.pipe, phase.denoiser
     with ExitStack() as undo:
         undo.callback(pipe.maybe_free_model_hooks)  # diffusers skips it when a callback raises
-        undo.enter_context(_listening(denoiser, job, previewer))
+        undo.enter_context(_listening(denoiser, job, progress.previewer))
         undo.enter_context(_noise_in_float32(denoiser, pipe.scheduler))
-        latents = pipe(
-            **conditioning.call, latents=latents.to(denoiser.dtype), generator=generator,
-            output_type="latent", width=request.size.width, height=request.size.height,
-            guidance_scale=sampling.guidance_scale, num_inference_steps=sampling.num_inference_steps,
-            callback_on_step_end=_Progress(job, image, pace, previewer, emit),
-        ).images  # fmt: skip
+        given = {phase.takes: latents.to(denoiser.device, denoiser.dtype), "generator": generator}
+        latents = pipe(**phase.call, **given, output_type="latent", callback_on_step_end=progress).images
     if not torch.isfinite(latents).all():
         raise BadPicture(
             f"The model gave invalid numbers (NaN) instead of a picture, at {_name(denoiser.dtype)}.",
@@ -89,42 +74,45 @@ def denoise(
     return latents
 
 
-def _latent_shape(size: Size, family: Family) -> tuple[int, ...]:
-    return (1, family.latent.channels, size.height // family.latent.scale, size.width // family.latent.scale)
-
-
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 class _Progress:
-    """The pipeline's `callback_on_step_end`: looks for a cancel, tells each finished step."""
+    """The pipelines' `callback_on_step_end`: looks for a cancel, tells each finished step of all `steps`."""
 
-    def __init__(self, job: Job, image: int, pace: Pace, previewer: Previewer, emit: Emit) -> None:
+    previewer: Previewer
+
+    def __init__(self, job: Job, image: int, steps: int, pace: Pace, emit: Emit) -> None:
         self._job = job
         self._image = image
+        self._steps = steps
         self._pace = pace
-        self._previewer = previewer
         self._emit = emit
         self._told = 0
+        self._before = self._here = 0  # steps of the phases before and of this one
+
+    def begins(self, steps: int, previewer: Previewer) -> None:
+        """The next phase, with its number of steps."""
+        self._before += self._here
+        self._here, self.previewer = steps, previewer
 
     def __call__(self, pipe: Any, call: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         self._job.check()
-        steps = self._job.request.sampling.num_inference_steps
-        step = _step_of(call, pipe.num_timesteps, steps, pipe.scheduler.order)
+        step = self._before + _step_of(call, pipe.num_timesteps, self._here, pipe.scheduler.order)
         if step > self._told:
             self._told = step
-            self._tell(step, steps)
+            self._tell(step)
         return tensors
 
-    def _tell(self, step: int, steps: int) -> None:
+    def _tell(self, step: int) -> None:
         # After the last step the picture itself is on its way.
-        preview = self._previewer.take() if step < steps else None
+        preview = self.previewer.take() if step < self._steps else None
         eta_s = self._pace.step_done(self._image, step)
         images = self._job.request.count
         self._emit(
             StepDone(
-                job_id=self._job.id, step=step, steps=steps, image=self._image, images=images,
+                job_id=self._job.id, step=step, steps=self._steps, image=self._image, images=images,
                 eta_s=eta_s, preview=preview,
             )
         )  # fmt: skip
@@ -141,7 +129,7 @@ def _step_of(call: int, calls: int, steps: int, order: int) -> int:
 @contextmanager
 def _listening(denoiser: torch.nn.Module, job: Job, previewer: Previewer) -> Iterator[None]:
     """A cancel is seen before each block, so that a slow step need not be waited for."""
-    handles = [denoiser.register_forward_hook(previewer.hook)]
+    handles = [denoiser.register_forward_hook(previewer.named_hook, with_kwargs=True)]
     handles += [block.register_forward_pre_hook(lambda *_: job.check()) for block in _blocks(denoiser)]
     try:
         yield

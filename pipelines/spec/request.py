@@ -45,6 +45,20 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SizeConditioning:
+    """What the model is told about the picture it draws, as of those it learned from (SDXL, section 2.2).
+
+    `original`: the size before it was scaled, small ones look soft; `crop_left`, `crop_top`: pixels cut off there,
+    0 gives a centred subject; `target`: the size after the crop. None is the size of the picture itself.
+    """
+
+    original: Size | None = None
+    target: Size | None = None
+    crop_left: int = 0
+    crop_top: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInput:
     """A picture to start from. `path` is a stored copy; `strength` 0 (keep) to 1 (ignore)."""
 
@@ -73,12 +87,18 @@ class LoraInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """`model` is a record id; `count` pictures are made, picture i with seed + i."""
+    """`model` is a record id; `count` pictures are made, picture i with seed + i.
+
+    `true_cfg_scale` weighs the prompt against the negative one where `sampling.guidance_scale` is distilled into the
+    model (FLUX); 1 is off, and above it each step takes twice the time.
+    """
 
     model: str
     prompt: Prompt = Prompt()
     sampling: Sampling = Sampling()
     size: Size = Size()
+    true_cfg_scale: float = 1.0
+    size_conditioning: SizeConditioning = SizeConditioning()
     image: ImageInput | None = None
     controls: tuple[ControlInput, ...] = ()
     loras: tuple[LoraInput, ...] = ()

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipelines.spec.errors import RequestError, shortened
-from pipelines.spec.families.base import Family, Feature, Prediction
+from pipelines.spec.families.base import Family, Feature, Prediction, Task
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import MAX_SEED, GenerationRequest, Size
+from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
 
 MAX_GUIDANCE = 30.0
 MAX_COUNT = 64
+MAX_TOLD_SIDE = 16384  # of a size that the model is only told of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def _problems(
         )
     if family:
         yield from _size(request.size, family)
+        yield from _true_cfg(request)
+        yield from _size_conditioning(request.size_conditioning)
         yield from _inputs(request, family)
 
 
@@ -64,6 +67,9 @@ def _model(
         yield Problem(
             "model", f"The model '{record.title}' is of a kind that is not supported.", "Choose another."
         )
+    elif Task.TEXT not in family.pipelines:
+        text = f"The model '{record.title}' cannot begin a picture: {family.name} only finishes one."
+        yield Problem("model", text, "Choose another model, and this one as its refiner.")
 
 
 def _sampling(
@@ -124,9 +130,32 @@ def _size(size: Size, family: Family) -> Iterator[Problem]:
             yield Problem(field, f"The {name} must be a multiple of {rule.step} pixels, not {side}.", hint)
 
 
+def _true_cfg(request: GenerationRequest) -> Iterator[Problem]:
+    if not 1 <= request.true_cfg_scale <= MAX_GUIDANCE:  # also true for NaN
+        text = f"True CFG must be 1 (off) to {MAX_GUIDANCE:g}, not {request.true_cfg_scale:g}."
+        yield Problem("true_cfg_scale", text)
+
+
+def _size_conditioning(told: SizeConditioning) -> Iterator[Problem]:
+    sides = [
+        (f"{name}.{side}", getattr(size, side), 1)
+        for name, size in (("original", told.original), ("target", told.target))
+        for side in ("width", "height")
+        if size
+    ]
+    crops = [("crop_left", told.crop_left, 0), ("crop_top", told.crop_top, 0)]
+    for name, value, least in (*sides, *crops):
+        if not least <= value <= MAX_TOLD_SIDE:
+            text = f"The {name.replace('_', ' ').replace('.', ' ')} must be {least} to {MAX_TOLD_SIDE}, not {value}."
+            yield Problem(f"size_conditioning.{name}", text)
+
+
 def _inputs(request: GenerationRequest, family: Family) -> Iterator[Problem]:
     """Inputs that the family cannot use are refused, so that a picture never silently lacks one."""
+    told = request.size_conditioning != SizeConditioning()
     rows = (
+        ("true_cfg_scale", Feature.TRUE_CFG, "use true CFG", request.true_cfg_scale != 1),
+        ("size_conditioning", Feature.SIZE_CONDITIONING, "be told of sizes and crops", told),
         ("image", Feature.IMAGE, "start from a picture", request.image is not None),
         ("controls", Feature.CONTROL, "be steered by a control picture", bool(request.controls)),
         ("loras", Feature.LORA, "use a LoRA", bool(request.loras)),

@@ -6,7 +6,16 @@ from typing import Any
 
 import torch
 
+from pipelines.runtime.loader import Model
+from pipelines.spec.families.base import Family
+
 MAX_CHUNKS = 20  # 1500 tokens; attention to more costs memory and changes nothing that can be seen
+
+
+def encode(model: Model, _family: Family, text: str) -> tuple[dict[str, torch.Tensor], bool]:
+    """prompt_embeds [1, 77 * chunks, width] of the encoder's last layer; True if the text was cut."""
+    chunks, cut = chunks_of(model.tokenizer, text)
+    return {"prompt_embeds": embed(model.text_encoder, chunks)}, cut
 
 
 def chunks_of(tokenizer: Any, text: str) -> tuple[list[list[int]], bool]:

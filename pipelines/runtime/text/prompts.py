@@ -8,77 +8,97 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.runtime.loader import Model
-from pipelines.runtime.text import clip
 from pipelines.runtime.text.clean import TOO_LONG, clean
-from pipelines.spec.families.base import Family, Feature
+from pipelines.runtime.text.schemes import SCHEMES
+from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
+from pipelines.spec.request import Prompt
 
-_REMEMBERED = 256  # an SD 1.x prompt is 0.24 MB
+_REMEMBERED_BYTES = 256_000_000  # a prompt is 0.24 MB for SD 1.x and 8 MB for FLUX
+
+Tensors = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
     """`call` goes to the pipeline as it is. `notes` are sentences for the user."""
 
-    call: dict[str, torch.Tensor]
+    call: Tensors
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Embedded:
-    embeds: torch.Tensor  # [1, tokens, width], on the CPU
+class _Encoded:
+    tensors: Tensors  # on the CPU
     notes: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
 class PromptEncoder:
     """`encodes` counts the texts that really went through an encoder."""
 
     def __init__(self) -> None:
-        self._cache: OrderedDict[tuple[object, ...], _Embedded] = OrderedDict()
+        self._cache: OrderedDict[tuple[object, ...], _Encoded] = OrderedDict()
         self.encodes = 0
 
-    def encode(self, job: Job, model: Model, family: Family) -> Conditioning:
-        """prompt_embeds and, with guidance, as long negative_prompt_embeds, on the model's device."""
-        prompt = job.request.prompt
-        guided = Feature.GUIDANCE in family.supports and job.request.sampling.guidance_scale > 1
-        texts = {"prompt_embeds": prompt.text} | (
-            {"negative_prompt_embeds": prompt.negative} if guided else {}
-        )
-        embedded = {name: self._embedded(job, model, text) for name, text in texts.items()}
-        padded = self._same_length(job, model, {name: e.embeds for name, e in embedded.items()})
-        device = model.text_encoder.device
-        notes = dict.fromkeys(note for e in embedded.values() for note in e.notes)
-        return Conditioning({name: embeds.to(device) for name, embeds in padded.items()}, tuple(notes))
+    def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
+        """prompt_embeds and, with guidance, as long negative_prompt_embeds, on the model's device.
+
+        So with the pooled ones where the family has them. `prompt` is the request's own unless given.
+        """
+        prompt = prompt or job.request.prompt
+        positive = self._encoded(job, model, family, prompt.text)
+        tensors, notes = dict(positive.tensors), positive.notes
+        if family.cfg_scale(job.request) > 1:
+            negative = self._negative(job, model, family, prompt.negative, positive)
+            tensors, opposite = self._same_length(job, model, family, tensors, negative.tensors)
+            tensors |= {f"negative_{name}": tensor for name, tensor in opposite.items()}
+            notes += negative.notes
+        device = getattr(model, family.denoiser).device
+        return Conditioning({name: t.to(device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes)))
 
     def clear(self) -> None:
         self._cache.clear()
 
-    def _embedded(self, job: Job, model: Model, text: str) -> _Embedded:
-        key = (model.keys["text_encoder"], model.keys["tokenizer"], text)
+    def _negative(self, job: Job, model: Model, family: Family, text: str, positive: _Encoded) -> _Encoded:
+        """SDXL learned "no prompt" as zeros, not as the encoding of an empty text."""
+        if not text and model.settings.get("force_zeros_for_empty_prompt"):
+            return _Encoded({name: torch.zeros_like(t) for name, t in positive.tensors.items()}, ())
+        return self._encoded(job, model, family, text)
+
+    def _encoded(self, job: Job, model: Model, family: Family, text: str) -> _Encoded:
+        files = [key for name, key in sorted(model.keys.items()) if name.startswith(("text_", "tokenizer"))]
+        key = (family.id, *files, text)
         if key not in self._cache:
             job.check()
-            self._cache[key] = self._encoded(model, text)
+            self._cache[key] = self._encode(model, family, text)
         self._cache.move_to_end(key)
-        while len(self._cache) > _REMEMBERED:
+        while len(self._cache) > 1 and sum(e.size_bytes for e in self._cache.values()) > _REMEMBERED_BYTES:
             self._cache.popitem(last=False)
         return self._cache[key]
 
-    def _encoded(self, model: Model, text: str) -> _Embedded:
+    def _encode(self, model: Model, family: Family, text: str) -> _Encoded:
         cleaned = clean(text)
-        chunks, cut = clip.chunks_of(model.tokenizer, cleaned.text)
+        tensors, cut = SCHEMES[family.text](model, family, cleaned.text)
         self.encodes += 1
         notes = dict.fromkeys((*cleaned.notes, *((TOO_LONG,) if cut else ())))
-        return _Embedded(clip.embed(model.text_encoder, chunks).cpu(), tuple(notes))
+        return _Encoded({name: tensor.cpu() for name, tensor in tensors.items()}, tuple(notes))
 
     def _same_length(
-        self, job: Job, model: Model, embeds: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+        self, job: Job, model: Model, family: Family, one: Tensors, other: Tensors
+    ) -> tuple[Tensors, Tensors]:
         """The pipeline wants both alike: the shorter one gets chunks of the empty prompt behind it."""
-        longest = max(e.shape[1] for e in embeds.values())
-        if all(e.shape[1] == longest for e in embeds.values()):
-            return embeds
-        empty = self._embedded(job, model, "").embeds
-        return {
-            name: torch.cat([e, *[empty] * ((longest - e.shape[1]) // empty.shape[1])], dim=1)
-            for name, e in embeds.items()
-        }
+        longest = max(tensors["prompt_embeds"].shape[1] for tensors in (one, other))
+        if all(tensors["prompt_embeds"].shape[1] == longest for tensors in (one, other)):
+            return one, other
+        empty = self._encoded(job, model, family, "").tensors["prompt_embeds"]
+        return _lengthened(one, longest, empty), _lengthened(other, longest, empty)
+
+
+def _lengthened(tensors: Tensors, length: int, empty: torch.Tensor) -> Tensors:
+    embeds = tensors["prompt_embeds"]
+    pieces = [embeds, *[empty] * ((length - embeds.shape[1]) // empty.shape[1])]
+    return {**tensors, "prompt_embeds": torch.cat(pieces, dim=1)}

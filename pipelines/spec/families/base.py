@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
-from pipelines.spec.request import Sampling, Size
+from pipelines.spec.request import GenerationRequest, Sampling, Size
 
 
 class Task(StrEnum):
@@ -14,6 +15,7 @@ class Task(StrEnum):
 
     TEXT = "text"
     IMAGE = "image"
+    REFINE = "refine"  # finish the latents that another model began
 
 
 class Feature(StrEnum):
@@ -21,6 +23,10 @@ class Feature(StrEnum):
 
     NEGATIVE_PROMPT = "negative_prompt"
     GUIDANCE = "guidance"
+    TRUE_CFG = "true_cfg"
+    SIZE_CONDITIONING = "size_conditioning"
+    REFINER = "refiner"
+    AESTHETIC_SCORE = "aesthetic_score"
     LORA = "lora"
     CONTROL = "control"
     IMAGE = "image"
@@ -38,7 +44,6 @@ class TextScheme(StrEnum):
     """How a prompt becomes conditioning; one function each in `runtime/text`."""
 
     CLIP = "clip"
-    CLIP_PENULTIMATE = "clip_penultimate"
     CLIP_CLIP = "clip_clip"
     CLIP_T5 = "clip_t5"
 
@@ -48,10 +53,15 @@ class LatentFormat:
     """`scale` is pixels per latent cell. `rgb` maps a latent to a preview colour in 0..1.
 
     `rgb` has `channels` rows of (red, green, blue), `rgb_bias` is added; fitted by regression of pictures on latents.
+    `patch` cells a side make one token of the denoiser's input, 1 where it takes the latents as they are.
+    Latents of the same `space` mean the same picture. `upcast`: the VAE overflows in float16 where it says so itself.
     """
 
+    space: str
     channels: int
     scale: int = 8
+    patch: int = 1
+    upcast: bool = False
     rgb: tuple[tuple[float, float, float], ...]
     rgb_bias: tuple[float, float, float]
 
@@ -67,21 +77,81 @@ class SizeRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FolderFacts:
+    """What tells the family of a diffusers folder: its class, the parts it has, and their config.json."""
+
+    class_name: str
+    parts: frozenset[str] = frozenset()
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCondition:
+    """`part` is there (`present`), and where its config says `key` at all, the value is `among` these or in range."""
+
+    part: str
+    present: bool = True
+    key: str = ""
+    among: tuple[object, ...] = ()
+    least: float = float("-inf")
+    most: float = float("inf")
+
+    def misses(self, facts: FolderFacts) -> str:
+        """Why the folder does not fulfil this, as part of a sentence; empty when it does."""
+        if (self.part in facts.parts) != self.present:
+            return f"the part '{self.part}' is {'missing' if self.present else 'there'}"
+        value = facts.configs.get(self.part, {}).get(self.key) if self.key else None
+        return "" if value is None or self._fits(value) else f"its {self.part} has {self.key} {value!r:.40}"
+
+    def _fits(self, value: object) -> bool:
+        if self.among:
+            return value in self.among
+        return isinstance(value, int | float) and self.least <= value <= self.most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """`pipelines` holds diffusers class names by task, so that this package needs no diffusers.
 
-    `classes` are the `_class_name`s of a model_index.json that belong to this family.
+    `classes` are the `_class_name`s of a model_index.json that belong to this family, `detect` what else must hold.
+    `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
+    `max_sequence_length` tokens where the model itself does not say.
+    `half` is the 16-bit precision the weights were made for.
+    `fixed` are arguments of the pipeline class that are no parts, `settings` those that a model_index.json may decide;
+    `scheduler` are the keys that the pipeline class forces upon every scheduler's config.
     """
 
     id: str
     name: str
     classes: frozenset[str]
+    detect: tuple[KeyCondition, ...] = ()
     pipelines: Mapping[Task, str]
     text: TextScheme
+    denoiser: str = "unet"
+    counted: str = "tokenizer"
+    max_sequence_length: int = 77
     latent: LatentFormat
     prediction: Prediction
+    half: str = "float16"
     sampling: Sampling
     size: Size
     sizes: SizeRule
     supports: frozenset[Feature]
     required_parts: tuple[str, ...] = field(default=())
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    scheduler: Mapping[str, object] = field(default_factory=dict)
+
+    def misses(self, facts: FolderFacts) -> str:
+        """Why a folder is not of this family; empty when it is."""
+        if facts.class_name not in self.classes:
+            return f"it is a '{facts.class_name[:60]}'"
+        return next((reason for c in self.detect if (reason := c.misses(facts))), "")
+
+    def cfg_scale(self, request: GenerationRequest) -> float:
+        """The weight of the prompt against the negative one; above 1 the denoiser is asked twice a step."""
+        if Feature.TRUE_CFG in self.supports:
+            return request.true_cfg_scale
+        if {Feature.GUIDANCE, Feature.NEGATIVE_PROMPT} <= self.supports:
+            return request.sampling.guidance_scale
+        return 1.0

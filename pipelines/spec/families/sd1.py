@@ -1,6 +1,15 @@
 """Stable Diffusion 1.x: one CLIP-L encoder, epsilon prediction, 4-channel latents at 1/8 of the size."""
 
-from pipelines.spec.families.base import Family, Feature, LatentFormat, Prediction, SizeRule, Task, TextScheme
+from pipelines.spec.families.base import (
+    Family,
+    Feature,
+    KeyCondition,
+    LatentFormat,
+    Prediction,
+    SizeRule,
+    Task,
+    TextScheme,
+)
 from pipelines.spec.request import Sampling, Size
 
 # Latent to preview colour, the well-known linear map for the SD 1.x VAE (0..1).
@@ -15,13 +24,22 @@ SD1 = Family(
     id="sd1",
     name="Stable Diffusion 1.x",
     classes=frozenset({"StableDiffusionPipeline"}),
+    # CLIP-L is 768 wide; less is a reduced model, more is SD 2.x or nothing that is known.
+    detect=(
+        KeyCondition(part="unet", key="cross_attention_dim", least=1, most=768),
+        KeyCondition(part="text_encoder", key="hidden_size", least=1, most=768),
+        KeyCondition(part="unet", key="in_channels", among=(4,)),
+    ),
     pipelines={Task.TEXT: "StableDiffusionPipeline", Task.IMAGE: "StableDiffusionImg2ImgPipeline"},
     text=TextScheme.CLIP,
-    latent=LatentFormat(channels=4, scale=8, rgb=_RGB, rgb_bias=(0.5, 0.5, 0.5)),
+    latent=LatentFormat(space="sd", channels=4, scale=8, rgb=_RGB, rgb_bias=(0.5, 0.5, 0.5)),
     prediction=Prediction.EPSILON,
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=20, guidance_scale=7.0),
     size=Size(width=512, height=512),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
     supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE}),
     required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
+    # StableDiffusionPipeline forces both upon every scheduler, warning unless they are there already.
+    scheduler={"steps_offset": 1, "clip_sample": False},
 )

@@ -1,0 +1,27 @@
+"""Stable Diffusion 2.x: SD 1.x with OpenCLIP-H as its encoder, 1024 wide, and mostly v-prediction.
+
+The prompt is read at the encoder's penultimate layer. A diffusers folder has the last of the 24 layers cut off
+(num_hidden_layers 23 in text_encoder/config.json), so the scheme is SD 1.x's own. What a model predicts is in its
+scheduler's config: 'epsilon' for the 512 "base" models, 'v_prediction' for the 768 ones.
+"""
+
+from dataclasses import replace
+
+from pipelines.spec.families.base import KeyCondition, Prediction, SizeRule
+from pipelines.spec.families.sd1 import SD1
+from pipelines.spec.request import Sampling, Size
+
+SD2 = replace(
+    SD1,
+    id="sd2",
+    name="Stable Diffusion 2.x",
+    detect=(
+        KeyCondition(part="unet", key="cross_attention_dim", among=(1024,)),
+        KeyCondition(part="text_encoder", key="hidden_size", among=(1024,)),
+        KeyCondition(part="unet", key="in_channels", among=(4,)),
+    ),
+    prediction=Prediction.V,
+    sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=7.5),
+    size=Size(width=768, height=768),
+    sizes=SizeRule(step=8, minimum=64, maximum=2048, native=768),
+)

@@ -1,0 +1,57 @@
+"""Stable Diffusion XL: CLIP-L and OpenCLIP-bigG side by side, conditioned on sizes and crop as well.
+
+Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis".
+"""
+
+from pipelines.spec.families.base import (
+    Family,
+    Feature,
+    KeyCondition,
+    LatentFormat,
+    Prediction,
+    SizeRule,
+    Task,
+    TextScheme,
+)
+from pipelines.spec.request import Sampling, Size
+
+# Latent to preview colour in 0..1: the known factors (Comfy-Org/ComfyUI: comfy/latent_formats.py), which map to -1..1.
+_RGB = (
+    (0.18255, 0.2116, 0.21705),
+    (-0.12665, -0.0021, 0.0534),
+    (0.0538, 0.05555, -0.0181),
+    (-0.15825, -0.1246, -0.1094),
+)
+LATENT = LatentFormat(
+    space="sdxl", channels=4, scale=8, upcast=True, rgb=_RGB, rgb_bias=(0.5542, 0.49125, 0.49945)
+)
+
+SDXL = Family(
+    id="sdxl",
+    name="Stable Diffusion XL",
+    # A base model that was saved from an image-to-image pipeline is the same model.
+    classes=frozenset({"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"}),
+    detect=(
+        KeyCondition(part="text_encoder"),
+        KeyCondition(part="unet", key="in_channels", among=(4,)),
+    ),
+    pipelines={Task.TEXT: "StableDiffusionXLPipeline", Task.IMAGE: "StableDiffusionXLImg2ImgPipeline"},
+    text=TextScheme.CLIP_CLIP,
+    latent=LATENT,
+    prediction=Prediction.EPSILON,
+    sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=6.0),
+    size=Size(width=1024, height=1024),
+    sizes=SizeRule(step=8, minimum=64, maximum=2048, native=1024),
+    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.SIZE_CONDITIONING}),
+    required_parts=(
+        "unet",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    ),
+    fixed={"add_watermarker": False},
+    settings={"force_zeros_for_empty_prompt": True},
+)
