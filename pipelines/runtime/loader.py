@@ -186,6 +186,11 @@ def _tokenizer(wanted: _Wanted) -> Any:
     return transformers.CLIPTokenizer.from_pretrained(wanted.folder, local_files_only=True)
 
 
+def _t5_tokenizer(wanted: _Wanted) -> Any:
+    # transformers 5 has one class for what older folders call T5TokenizerFast.
+    return transformers.T5Tokenizer.from_pretrained(wanted.folder, local_files_only=True)
+
+
 def _scheduler_config(wanted: _Wanted) -> dict[str, Any]:
     return _json(wanted.folder / "scheduler_config.json")
 
@@ -202,9 +207,13 @@ def _json(path: Path) -> dict[str, Any]:
 
 _LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
     "UNet2DConditionModel": _denoiser,
+    "FluxTransformer2DModel": _diffusers_module,
     "AutoencoderKL": _diffusers_module,
     "CLIPTextModel": _text_encoder,
     "CLIPTextModelWithProjection": _text_encoder,
+    "T5EncoderModel": _text_encoder,
     "CLIPTokenizer": _tokenizer,
+    "T5Tokenizer": _t5_tokenizer,
+    "T5TokenizerFast": _t5_tokenizer,
     "scheduler": _scheduler_config,
 }

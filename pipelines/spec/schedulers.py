@@ -183,6 +183,7 @@ SCHEDULERS: tuple[SchedulerRow, ...] = (
         sampler="Flow Euler",
         schedule=AUTOMATIC,
         class_name="FlowMatchEulerDiscreteScheduler",
+        options=(("stochastic_sampling", False),),  # its noise is drawn without the seed's generator
         fits=frozenset({Prediction.FLOW}),
         note="For models that predict a flow, such as FLUX; the model itself sets the shift of the schedule.",
     ),

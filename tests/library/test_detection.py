@@ -41,6 +41,11 @@ KNOWN = {
         "StableDiffusionXLPipeline", XL_PARTS, unet={"cross_attention_dim": 2048, "in_channels": 4}
     ),
 }
+FLUX_PARTS = (*(part for part in XL_PARTS if part != "unet"), "transformer")
+KNOWN |= {
+    name: facts("FluxPipeline", FLUX_PARTS, transformer={"guidance_embeds": guided, "in_channels": 64})
+    for name, guided in (("flux", True), ("flux-schnell", False))
+}
 
 
 @pytest.mark.parametrize("family", KNOWN)
@@ -64,6 +69,7 @@ def test_a_reduced_model_is_its_class_and_its_maker_may_say_more():
             facts("StableDiffusionPipeline", unet={"cross_attention_dim": "wide"}),
             "cross_attention_dim 'wide'",
         ),
+        (facts("FluxFillPipeline", FLUX_PARTS), "'FluxFillPipeline' are not supported"),
         (facts("KolorsPipeline"), "'KolorsPipeline' are not supported"),
     ],
     ids=str,

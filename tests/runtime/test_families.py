@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,23 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.runtime.preview import factors
+from pipelines.library.tokens import TokenCount, count_tokens
+from pipelines.runtime import device as devices
+from pipelines.runtime.latents import pack, unpack
+from pipelines.runtime.preview import Previewer, coloured, factors
+from pipelines.runtime.sampling import build_scheduler
+from pipelines.runtime.text.clean import TOO_LONG
 from pipelines.spec.errors import Cancelled, RequestError
 from pipelines.spec.events import ImageSaved, StepDone
 from pipelines.spec.families import FAMILIES, by_id
-from pipelines.spec.families.base import Family, Feature, Task
+from pipelines.spec.families.base import Family, Feature, Task, TextScheme
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, Prompt, Size, SizeConditioning
 from pipelines.spec.schedulers import SCHEDULERS, scheduler_by_id
 from pipelines.spec.validate import prediction_of, problems
 from tests.runtime.conftest import SIDE, files, run
-from tests.runtime.tiny import written
+from tests.runtime.tiny import T5_LENGTH, written
 
 DRAWING = [family for family in FAMILIES if Task.TEXT in family.pipelines]
 STEPS = 4
@@ -197,7 +203,7 @@ def test_the_pixels_are_those_of_the_plain_pipeline(engine, record, family):
 
 
 # What the plain call must be told of the text, by TextScheme.
-_LENGTH: dict[str, dict[str, Any]] = {}
+_LENGTH: dict[str, dict[str, Any]] = {TextScheme.CLIP_T5: {"max_sequence_length": T5_LENGTH}}
 
 
 def test_sdxl_pixels_with_a_negative_prompt_sizes_and_crop(engine, records):
@@ -235,3 +241,58 @@ def test_the_sdxl_vae_decodes_in_float32_where_it_says_so(engine, records, monke
     pipe = engine.compute.phases(job, model, family, engine.compute.encode(job, model, family))[0].pipe
     decoding.decode(pipe, torch.zeros(1, 4, 8, 8), job, print, family.latent)
     assert (seen, model.vae.dtype) == ([torch.float32], torch.float16)
+
+
+def test_flux_pixels_with_guidance_true_cfg_and_a_moving_shift(engine, records):
+    flux, record = by_id("flux"), records["flux"]
+    request = replace(request_of(flux), size=Size(width=128, height=96), true_cfg_scale=3.0)
+    request = replace(request, prompt=Prompt(text="a red circle", negative="blue"))
+    more = {"negative_prompt": "blue", "true_cfg_scale": 3.0, **_LENGTH[flux.text]}
+    assert_same(engine, record, flux, request, **more)
+    pictures = [
+        drawn(engine, each, record)[0]
+        for each in (
+            request,
+            replace(request, true_cfg_scale=1.0),
+            replace(request, sampling=replace(request.sampling, guidance_scale=9.0)),
+        )
+    ]
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
+def test_a_long_flux_prompt_is_cut_with_a_note(engine, records):
+    family, record = by_id("flux"), records["flux"]
+    model = engine.compute.load(job_of(request_of(family), record), family)
+    for text, notes in (("a b c", ()), ("x" * 200, (TOO_LONG,))):
+        conditioning = engine.compute.encode(job_of(request_of(family, text), record), model, family)
+        assert conditioning.call["prompt_embeds"].shape == (1, T5_LENGTH, 24)
+        assert conditioning.notes == notes
+
+
+def test_flux_tokens_are_counted_by_t5(records):
+    assert count_tokens(records["flux"], "a red fox") == TokenCount(used=10, limit=T5_LENGTH - 1)
+
+
+def test_flux_goes_in_bfloat16_where_the_device_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+    cuda = torch.device("cuda")
+    for family, dtype in (("flux", torch.bfloat16), ("sdxl", torch.float16)):
+        assert devices.compute_dtype(cuda, "auto", "float16", by_id(family).half) is dtype
+
+
+def test_the_preview_weighs_two_calls_as_the_pipeline_does():
+    """A denoiser that knows the picture with the prompt, and the noise alone without it."""
+    scheduler = build_scheduler(scheduler_by_id("flow_euler"), {}, "flow")
+    clean, noise, sigma = torch.rand(1, 16, 4, 4), torch.randn(1, 16, 4, 4), torch.tensor([0.6])
+    sample = pack((1 - sigma) * clean + sigma * noise, 2)
+    wrong, right = pack(noise * 0, 2), pack(noise - clean, 2)
+    weight = 2.0
+    rgb = factors(ModelRecord(id="m", path="", title=""), by_id("flux"))
+    previewer = Previewer(rgb, scheduler, weight, 1e-9, partial(unpack, patch=2, height=4, width=4))
+    for answer in (wrong + (right - wrong) / weight, wrong):
+        previewer.named_hook(None, (), {"hidden_states": sample, "timestep": sigma}, (answer,))
+    shown = previewer.take()
+    assert shown is not None
+    off = [abs(a - b) for a, b in zip(shown.rgb, coloured(clean[0], rgb).rgb, strict=True)]
+    assert max(off) <= 1

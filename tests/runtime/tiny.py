@@ -85,8 +85,10 @@ def vae(folder: Path, **changes: Any) -> None:
     model.half().save_pretrained(folder / "vae")
 
 
-def index(folder: Path, class_name: str, parts: tuple[str, ...], **more: Any) -> None:
-    listed = {part: CLASSES[part] for part in parts}
+def index(
+    folder: Path, class_name: str, parts: tuple[str, ...], classes: Mapping[str, Any] = CLASSES, **more: Any
+) -> None:
+    listed = {part: classes[part] for part in parts}
     (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name, **listed, **more}))
 
 
@@ -127,4 +129,59 @@ def _xl(folder: Path, widths: tuple[Text | None, Text], ids: int) -> None:
     )
 
 
-TINY: Mapping[str, Callable[[Path], None]] = {"sd1": make_tiny, "sd2": sd2, "sdxl": sdxl}
+def flux(folder: Path) -> None:
+    """As dev: guidance is told to the transformer, the shift moves with the size."""
+    _flux(folder, guidance=True, shift={"shift": 3.0, "use_dynamic_shifting": True})
+
+
+def flux_schnell(folder: Path) -> None:
+    _flux(folder, guidance=False, shift={"shift": 1.0, "use_dynamic_shifting": False})
+
+
+def _flux(folder: Path, guidance: bool, shift: dict[str, Any]) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel
+
+    clip(folder)
+    t5(folder, width=24)
+    FluxTransformer2DModel(
+        in_channels=64, num_layers=2, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, pooled_projection_dim=16, guidance_embeds=guidance, axes_dims_rope=(4, 6, 6),
+    ).bfloat16().save_pretrained(folder / "transformer")  # fmt: skip
+    vae(
+        folder, latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159, use_quant_conv=False,
+        use_post_quant_conv=False,
+    )  # fmt: skip
+    FlowMatchEulerDiscreteScheduler(**shift).save_pretrained(folder / "scheduler")
+    index(folder, "FluxPipeline", (*FLUX_CLASSES,), FLUX_CLASSES)
+
+
+def t5(folder: Path, width: int) -> None:
+    """text_encoder_2 and a Unigram tokenizer of letters; a character it does not know is <unk>."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *((c, -3.0) for c in letters)]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=10, model_max_length=T5_LENGTH)
+    tokenizer.save_pretrained(folder / "tokenizer_2")
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=3,
+        feed_forward_proj="gated-gelu",
+    )  # fmt: skip
+    T5EncoderModel(config).bfloat16().save_pretrained(folder / "text_encoder_2")
+
+
+T5_LENGTH = 32
+FLUX_CLASSES = {
+    **{part: CLASSES[part] for part in ("vae", "text_encoder", "tokenizer")},
+    "transformer": ["diffusers", "FluxTransformer2DModel"],
+    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+    "text_encoder_2": ["transformers", "T5EncoderModel"],
+    "tokenizer_2": ["transformers", "T5TokenizerFast"],
+}
+TINY: Mapping[str, Callable[[Path], None]] = {
+    "sd1": make_tiny,
+    "sd2": sd2,
+    "sdxl": sdxl,
+    "flux": flux,
+    "flux-schnell": flux_schnell,
+}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families.base import Family, FolderFacts
+from pipelines.spec.families.flux import FLUX_DEV, FLUX_SCHNELL
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sd2 import SD2
 from pipelines.spec.families.sdxl import SDXL
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, FLUX_SCHNELL, FLUX_DEV)
 
 
 def by_id(family_id: str) -> Family:
