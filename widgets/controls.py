@@ -153,7 +153,7 @@ def _prepare(box: QAbstractSpinBox, name: str, tooltip: str) -> None:
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setAccelerated(True)
     line = box.lineEdit()
-    line.setTextMargins(XS, 0, 0, 0)  # a style sheet's padding does not reach it
+    line.setTextMargins(XS + 2, 0, 0, 0)  # a style sheet's padding does not reach it
     line.setAccessibleName(name)
     line.setToolTip(box.toolTip())
 

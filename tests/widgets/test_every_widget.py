@@ -246,6 +246,8 @@ def test_a_disabled_icon_is_grey(qapp, theme):
         ("accent", "window", 3),
         ("accent", "base", 3),
         ("accent", "ground", 3),
+        ("edge", "window", 3),
+        ("edge", "base", 3),
     ],
 )
 def test_contrast(theme, text, ground, least):
