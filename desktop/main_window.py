@@ -73,6 +73,7 @@ class MainWindow(QMainWindow):
         self._add_menus()
         self._add_status()
         self.resize(1280, 800)
+        self._first_docks = self.saveState(LAYOUT_VERSION)
 
     # the parts
 
@@ -221,6 +222,10 @@ class MainWindow(QMainWindow):
         self.fit_on_screen()
         if not docks:
             self.first_layout()
+
+    def reset_layout(self) -> None:
+        self.restoreState(self._first_docks, LAYOUT_VERSION)
+        self.first_layout()
 
     def first_layout(self) -> None:
         """On a small screen the picture needs the room more than the inputs do; the View menu brings them back."""

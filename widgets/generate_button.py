@@ -87,7 +87,7 @@ class GenerateButton(QPushButton):
         self._paint_ground(painter, shape, body)
         self._paint_text(painter, self._colour())
         if self.hasFocus():
-            painter.setPen(QPen(self.palette().color(Role.Highlight), 2))
+            painter.setPen(QPen(self.palette().color(Role.WindowText), 2))  # the accent is the button's own
             painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), RADIUS + 1, RADIUS + 1)
 
     def _colour(self) -> QColor:

@@ -36,6 +36,7 @@ class PromptPanel(QWidget):
             Field("Negative prompt", self._negative, {"prompt.negative": self._negative}, self._counters[1]),
         )
         self._has_negative = True
+        self.setFocusProxy(self._text)
         lines = column(self, M)
         for field in self._fields:
             lines.addWidget(field)
