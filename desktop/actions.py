@@ -25,11 +25,11 @@ class ActionRow:
     separator: bool = False
 
 
-MENUS = ("&File", "&Edit", "&View", "&Help")
+MENUS = ("&File", "&Picture", "&View", "&Help")
 
 ACTIONS = (
     ActionRow(
-        id="save_as", menu="&File", text="Save picture &as...", shortcut="Ctrl+S", icon="save",
+        id="save_as", menu="&File", text="Save picture &as…", shortcut="Ctrl+S", icon="save",
         tip="Save a copy of the picture in the viewer", run=lambda w: w.pictures.save_shown(),
     ),
     ActionRow(
@@ -37,7 +37,7 @@ ACTIONS = (
         tip="Show the folder that pictures are saved in", run=lambda w: w.pictures.open_folder(),
     ),
     ActionRow(
-        id="change_outputs", menu="&File", text="&Change pictures folder...",
+        id="change_outputs", menu="&File", text="&Change pictures folder…",
         tip="Choose where new pictures are saved", run=lambda w: w.change_folder(),
     ),
     ActionRow(
@@ -45,29 +45,37 @@ ACTIONS = (
         tip="Close the program; a running picture is cancelled", run=lambda w: w.close(),
     ),
     ActionRow(
-        id="generate", menu="&Edit", text="&Generate", shortcut="Ctrl+Return", icon="play",
+        id="generate", menu="&Picture", text="&Generate", shortcut="Ctrl+Return", icon="play",
         tip="Make the picture that the prompt describes", run=lambda w: w.session.generate(),
     ),
     ActionRow(
-        id="cancel", menu="&Edit", text="&Cancel", shortcut="Esc", icon="stop",
+        id="cancel", menu="&Picture", text="&Cancel", shortcut="Esc", icon="stop",
         tip="Stop the running picture", run=lambda w: w.session.cancel(),
     ),
     ActionRow(
-        id="copy", menu="&Edit", text="Cop&y picture", shortcut="Ctrl+Shift+C", icon="copy", separator=True,
+        id="copy", menu="&Picture", text="Cop&y picture", shortcut="Ctrl+Shift+C", icon="copy", separator=True,
         tip="Copy the picture in the viewer", run=lambda w: w.pictures.copy_shown(),
     ),
     ActionRow(
-        id="restore", menu="&Edit", text="&Use settings of picture", shortcut="Ctrl+R", icon="restore",
+        id="restore", menu="&Picture", text="&Restore all settings", shortcut="Ctrl+R", icon="restore",
         tip="Set prompt, model, size, sampling and seed as they were for the picture in the viewer",
         run=lambda w: w.pictures.restore_shown(),
     ),
     ActionRow(
-        id="delete", menu="&Edit", text="&Delete picture...", shortcut="Ctrl+Del", icon="trash",
+        id="delete", menu="&Picture", text="&Delete picture…", shortcut="Ctrl+Del", icon="trash",
         tip="Move the picture in the viewer to the system's trash", run=lambda w: w.pictures.delete_shown(),
     ),
     ActionRow(
         id="focus_prompt", menu="&View", text="Go to &prompt", shortcut="Ctrl+L",
         tip="Put the cursor into the prompt", run=lambda w: w.focus_prompt(),
+    ),
+    ActionRow(
+        id="fit", menu="&View", text="&Fit picture", shortcut="Ctrl+0", icon="fit", separator=True,
+        tip="Show the whole picture", run=lambda w: w.viewer.canvas.fit(),
+    ),
+    ActionRow(
+        id="actual_size", menu="&View", text="Picture at &100 %", shortcut="Ctrl+1", icon="actual",
+        tip="Show each pixel of the picture as one of the screen", run=lambda w: w.viewer.canvas.actual_size(),
     ),
     ActionRow(
         id="theme_system", menu="&View", text="Theme of the &system", choice="system", separator=True,
@@ -80,6 +88,10 @@ ACTIONS = (
     ActionRow(
         id="theme_dark", menu="&View", text="&Dark theme", choice="dark",
         tip="Dark colours", run=lambda w: w.choose_theme("dark"),
+    ),
+    ActionRow(
+        id="reset_layout", menu="&View", text="&Reset the layout", separator=True,
+        tip="Put all parts of the window where they were at the first start", run=lambda w: w.reset_layout(),
     ),
     ActionRow(
         id="restart_engine", menu="&Help", text="&Restart the engine",

@@ -101,6 +101,7 @@ class Application(QObject):
         self._closed = False
         self._stopped = True
         self._new_engine_wanted = False
+        self._failure = ""
         self._connect()
         self.window.use(self.session, self.pictures)
         self.window.restore_layout(value.geometry, value.docks)
@@ -178,7 +179,8 @@ class Application(QObject):
     def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
         self.session.set_records(records)
         if not records:
-            self.notifications.error("No model was found.", "Open folder", self._open_models)
+            self.pictures.show_no_model(folders.models_dir())
+            self.notifications.error("No model was found.", "Open models folder", self._open_models)
             return
         if not self._restored:
             self._restored = True
@@ -201,13 +203,14 @@ class Application(QObject):
 
     def _open_models(self) -> None:
         folders.models_dir().mkdir(parents=True, exist_ok=True)
-        self.notifications.info(f"Put model folders into {folders.models_dir()} and start again.")
+        self.pictures.open_folder(folders.models_dir())
 
     # while it runs
 
     @Slot(object)
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
+            self.notifications.take_back(self._failure)
             self.pictures.follow()
 
     @Slot(object)
@@ -225,12 +228,13 @@ class Application(QObject):
 
     def _job_failed(self, event: JobFailed) -> None:
         text = sentences(event.message, event.hint)
-        self.pictures.show_failure("No picture this time", text)
+        told = self.pictures.show_failure("No picture this time", text)
+        self._failure = text
         if event.kind == "NotSaved":
-            self.notifications.error(text, "Save elsewhere...", self._save_elsewhere)
+            self.notifications.error(text, "Save elsewhere…", self._save_elsewhere)
         elif event.is_bug:
             self.notifications.error(text, "Show log", self._show_log)
-        else:
+        elif not told:  # once is enough
             self.notifications.error(text)
 
     def _save_elsewhere(self) -> None:

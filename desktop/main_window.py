@@ -12,9 +12,7 @@ from PySide6.QtGui import QAction, QActionGroup, QCloseEvent, QDragEnterEvent, Q
 from PySide6.QtWidgets import (
     QDockWidget,
     QFileDialog,
-    QFrame,
     QMainWindow,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -26,12 +24,14 @@ from desktop.pictures import Pictures
 from desktop.session import Engine, Session, State
 from pipelines.spec.errors import EngineError
 from widgets.banner import Banner
+from widgets.dock_title import DockTitle
 from widgets.film_strip import FilmStrip, PictureModel
-from widgets.generate_button import GenerateButton
+from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
-from widgets.metrics import L, M, S, TextSize
+from widgets.metrics import M, S, TextSize
 from widgets.plain import ElidedLabel, Label
+from widgets.scroll_column import ScrollColumn
 from widgets.viewer import Viewer
 
 LAYOUT_VERSION = 1
@@ -66,7 +66,6 @@ class MainWindow(QMainWindow):
         self.model = PictureModel(self)
         self.strip = FilmStrip(self.model)
         self.inputs = InputsPanel()
-        self.inputs.setContentsMargins(M, S, M, M)
         self.button = GenerateButton()
         self.docks: dict[str, QDockWidget] = {}
         self.actions_by_id: dict[str, QAction] = {}
@@ -74,6 +73,7 @@ class MainWindow(QMainWindow):
         self._add_menus()
         self._add_status()
         self.resize(1280, 800)
+        self._first_docks = self.saveState(LAYOUT_VERSION)
 
     # the parts
 
@@ -91,28 +91,22 @@ class MainWindow(QMainWindow):
             "settings", "Prompt and settings", self._settings(), Qt.DockWidgetArea.LeftDockWidgetArea
         )
         self._add_dock("strip", "Film strip", self.strip, Qt.DockWidgetArea.BottomDockWidgetArea)
-        self._add_dock("inputs", "Inputs", scrolled(self.inputs), Qt.DockWidgetArea.RightDockWidgetArea)
+        self._add_dock("inputs", "Inputs", ScrollColumn(self.inputs), Qt.DockWidgetArea.RightDockWidgetArea)
         across, down = Qt.Orientation.Horizontal, Qt.Orientation.Vertical
         self.resizeDocks([self.docks["settings"], self.docks["inputs"]], [340, 240], across)
         self.resizeDocks([self.docks["strip"]], [156], down)
 
     def _settings(self) -> QWidget:
         """The panels in a column that scrolls, Generate pinned below it."""
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(M, M, M, M)
-        column.setSpacing(L)
-        for row in PANELS:
-            column.addWidget(self.panels[row.field])
-        column.addStretch(1)
         outer = QWidget()
         rows = QVBoxLayout(outer)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
-        rows.addWidget(scrolled(inner), 1)
+        rows.addWidget(ScrollColumn(*(self.panels[row.field] for row in PANELS)), 1)
         foot = QWidget()
         foot_rows = QVBoxLayout(foot)
-        foot_rows.setContentsMargins(M, S, M, M)
+        around = M - RING
+        foot_rows.setContentsMargins(around, S, around, around)
         foot_rows.addWidget(self.button)
         rows.addWidget(foot)
         return outer
@@ -121,6 +115,7 @@ class MainWindow(QMainWindow):
         dock = QDockWidget(title, self)
         dock.setObjectName(name)
         dock.setAccessibleName(title)
+        dock.setTitleBarWidget(DockTitle(dock))
         dock.setWidget(content)
         self.addDockWidget(area, dock)
         self.docks[name] = dock
@@ -155,7 +150,7 @@ class MainWindow(QMainWindow):
 
     def _add_status(self) -> None:
         bar = self.statusBar()
-        bar.setContentsMargins(M, 0, S, 0)
+        bar.setContentsMargins(M - 2, 0, S, 0)  # Qt adds two
         self.stage = ElidedLabel("", TextSize.SMALL, muted=True)
         self.engine = Label("", TextSize.SMALL, muted=True)
         self.stage.setAccessibleName("What is being done")
@@ -228,6 +223,10 @@ class MainWindow(QMainWindow):
         if not docks:
             self.first_layout()
 
+    def reset_layout(self) -> None:
+        self.restoreState(self._first_docks, LAYOUT_VERSION)
+        self.first_layout()
+
     def first_layout(self) -> None:
         """On a small screen the picture needs the room more than the inputs do; the View menu brings them back."""
         self.docks["inputs"].setVisible(self.width() >= INPUTS_FROM)
@@ -269,17 +268,6 @@ class MainWindow(QMainWindow):
             self.dropRefused.emit(error)
             return
         self.pictureDropped.emit(str(path))
-
-
-def scrolled(content: QWidget) -> QScrollArea:
-    """Scrolls down only; the content takes the width there is."""
-    area = QScrollArea()
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setWidgetResizable(True)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # Tab goes from control to control, and the area follows it
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(content)
-    return area
 
 
 ENGINE_TEXTS = {

@@ -44,6 +44,11 @@ class Notifications(QObject):
     def error(self, text: str, action: str = "", run: Callable[[], object] | None = None) -> None:
         self._show(Tone.ERROR, text, action, run)
 
+    def take_back(self, text: str) -> None:
+        """Puts the message away if it is still the one that stands there: it is no longer true."""
+        if text and self._banner.text() == text:
+            self._banner.put_away()
+
     def failure(self, error: Exception) -> None:
         """What a task on the I/O lane raised: an expected error is shown, the rest is a bug."""
         if isinstance(error, EngineError):

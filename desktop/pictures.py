@@ -17,6 +17,7 @@ from desktop.tasks import Tasks
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, StepDone
 from widgets.film_strip import FilmStrip, Picture, PictureModel
+from widgets.icons import icon
 from widgets.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Pictures(QObject):
         viewer.copyRequested.connect(self.copy)
         viewer.saveAsRequested.connect(self.save_as)
         viewer.revealRequested.connect(self.reveal)
+        viewer.restoreRequested.connect(self.restore)
+        viewer.deleteRequested.connect(self.delete)
         strip.copyRequested.connect(self.copy)
         strip.revealRequested.connect(self.reveal)
         viewer.show_empty(*EMPTY)
@@ -109,9 +112,14 @@ class Pictures(QObject):
         if self._following:
             self.show(event.path)
 
-    def show_failure(self, title: str, text: str) -> None:
+    def show_failure(self, title: str, text: str) -> bool:
+        """Whether the viewer tells it; it does not while the user looks at another picture."""
         if self._following:
             self._viewer.show_error(title, text)
+        return self._following
+
+    def show_no_model(self, folder: Path) -> None:
+        self._viewer.show_empty("There is no model yet", f"Put a model into {folder} and start again.")
 
     def show_last(self) -> None:
         """After a cancelled job: back to what was there."""
@@ -184,7 +192,7 @@ class Pictures(QObject):
         box = QMessageBox(self._window)
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         box.setTextFormat(Qt.TextFormat.PlainText)
-        box.setIcon(QMessageBox.Icon.Question)
+        box.setIconPixmap(icon("trash").pixmap(32, 32))
         box.setWindowTitle("Delete picture")
         box.setText(f"Move '{Path(path).name}' to the trash?")
         box.addButton(QMessageBox.StandardButton.Cancel)
@@ -205,15 +213,15 @@ class Pictures(QObject):
     def reveal(self, path: str) -> None:
         self._open(Path(path).parent)
 
-    @Slot()
-    def open_folder(self) -> None:
-        self._open(self._folder)
+    def open_folder(self, folder: Path | None = None) -> None:
+        """The pictures folder when none is named."""
+        self._open(folder or self._folder)
 
     def _open(self, folder: Path) -> None:
         if not folder.is_dir():
             self._notifications.info("The pictures folder is made with the first picture.")
         elif not QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder))):
-            self._notifications.warning(f"No program here opens folders. The pictures are in {folder}")
+            self._notifications.warning(f"No program here opens folders. It is {folder}")
 
     def save_shown(self) -> None:
         self._with_shown(self.save_as)

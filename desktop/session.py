@@ -77,6 +77,7 @@ class Session(QObject):
         self._bridge = bridge
         self._panels = panels
         self._records: dict[str, ModelRecord] = {}
+        self._looked = False
         self._base = GenerationRequest(model="")
         self._open: dict[int, GenerationRequest] = {}
         self._current: int | None = None
@@ -102,6 +103,7 @@ class Session(QObject):
     def set_records(self, records: tuple[ModelRecord, ...]) -> None:
         """The models there are. The chosen one is kept if it is still there, else the first usable one."""
         self._records = {record.id: record for record in records}
+        self._looked = True
         now = self.request()
         usable = [record.id for record in records if not record.problem]
         model = now.model if now.model in usable or not usable else usable[0]
@@ -177,7 +179,7 @@ class Session(QObject):
             panel.set_problems(found)
         reason = found[0].message if found else ""
         if not self._records:
-            reason = "Looking for models..."
+            reason = "No model was found." if self._looked else "Looking for models…"
         self._change(reason=reason)
 
     # jobs

@@ -21,14 +21,15 @@ class Theme(StrEnum):
     DARK = "dark"
 
 
-# name: (light, dark). Text has a contrast of 4.5 or more on its grounds, the accent of 3 (WCAG 2.2).
+# name: (light, dark). Text has a contrast of 4.5 or more on its grounds, accent and edge of 3 (WCAG 2.2).
 COLOURS: dict[str, tuple[str, str]] = {
     "ground": ("#dfe2e7", "#121316"),  # behind the picture
     "window": ("#f4f5f7", "#1c1e22"),
     "base": ("#ffffff", "#25282e"),  # where one types
     "raised": ("#e6e8ed", "#2e323a"),  # buttons, cards
     "hover": ("#dadde4", "#393e48"),
-    "line": ("#c3c8d1", "#3c414c"),
+    "line": ("#c3c8d1", "#3c414c"),  # between parts
+    "edge": ("#818894", "#6d7482"),  # around what takes input
     "text": ("#1a1d23", "#e8eaee"),
     "muted": ("#5a6270", "#a0a7b4"),
     "disabled": ("#9aa1ac", "#646b78"),

@@ -65,8 +65,9 @@ class Choice(QComboBox):
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
         # With a style sheet Qt cuts a long text off without saying so.
         room = self.width() - _CHEVRON - 6 * XS
+        text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
         option.currentText = self.fontMetrics().elidedText(  # pyright: ignore[reportAttributeAccessIssue]
-            self.currentText(), Qt.TextElideMode.ElideRight, room
+            text, Qt.TextElideMode.ElideRight, room
         )
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         painter.end()
@@ -153,7 +154,7 @@ def _prepare(box: QAbstractSpinBox, name: str, tooltip: str) -> None:
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     box.setAccelerated(True)
     line = box.lineEdit()
-    line.setTextMargins(XS, 0, 0, 0)  # a style sheet's padding does not reach it
+    line.setTextMargins(XS + 2, 0, 0, 0)  # a style sheet's padding does not reach it
     line.setAccessibleName(name)
     line.setToolTip(box.toolTip())
 

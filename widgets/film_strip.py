@@ -10,9 +10,9 @@ from PySide6.QtWidgets import QFrame, QListView, QMenu, QSizePolicy, QStackedLay
 
 from widgets.controls import IconButton
 from widgets.icons import icon
-from widgets.metrics import M, S
-from widgets.picture_delegate import PictureDelegate
-from widgets.picture_model import Picture, PictureModel
+from widgets.metrics import XS, M, S
+from widgets.picture_delegate import FRAME, PictureDelegate
+from widgets.picture_model import RESTORE, RESTORE_TIP, Picture, PictureModel
 from widgets.plain import Label, name_control, plain_tooltip
 
 __all__ = ["FilmStrip", "Picture", "PictureModel"]
@@ -20,7 +20,6 @@ __all__ = ["FilmStrip", "Picture", "PictureModel"]
 _SIDE = 112
 _SETTLE_MS = 30  # rows that only fly past while scrolling ask for nothing
 _TIP = "The pictures you made, newest first. Click one to see it; A restores its settings, Del deletes it."
-_RESTORE_TIP = "Put the prompt, model, size, sampler and seed of this picture back into the window."
 
 
 class FilmStrip(QWidget):
@@ -81,7 +80,7 @@ class FilmStrip(QWidget):
         """What can be done with one picture."""
         rows: tuple[tuple[str, str, str, Callable[[str], None]], ...] = (
             ("picture", "Show", "Show this picture in the viewer.", self.selected.emit),
-            ("restore", "Restore all settings", _RESTORE_TIP, self.restoreRequested.emit),
+            ("restore", RESTORE, RESTORE_TIP, self.restoreRequested.emit),
             ("copy", "Copy picture", "Put the picture on the clipboard.", self.copyRequested.emit),
             (
                 "folder",
@@ -89,7 +88,7 @@ class FilmStrip(QWidget):
                 "Open the folder in which the picture lies.",
                 self.revealRequested.emit,
             ),
-            ("trash", "Delete", "Move the picture's file to the trash.", self.deleteRequested.emit),
+            ("trash", "Delete…", "Move the picture's file to the trash.", self.deleteRequested.emit),
         )
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
@@ -122,7 +121,7 @@ class StripView(QListView):
         name_control(self, "Pictures", _TIP)
         self._settle = QTimer(self, singleShot=True, interval=_SETTLE_MS)
         self._settle.timeout.connect(self._want)
-        self._restore = IconButton("restore", "Restore settings", _RESTORE_TIP, self.viewport())
+        self._restore = IconButton("restore", RESTORE, RESTORE_TIP, self.viewport())
         self._restore.setAutoFillBackground(True)
         self._restore.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the key A does the same
         self._restore.setVisible(False)
@@ -141,6 +140,9 @@ class StripView(QListView):
         self.setMouseTracking(True)
         self.horizontalScrollBar().setAccessibleName("Scroll through the pictures")
         self.horizontalScrollBar().setToolTip("Scroll through the pictures")
+        self.setViewportMargins(
+            M - XS - FRAME - 2, 0, 0, 0
+        )  # the first picture stands under the dock's title
         self.horizontalScrollBar().setSingleStep(self._delegate.cell().width())
 
     def _connect(self) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from enum import Enum
 
 from PySide6.QtCore import QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QPainter, QPainterPath, QPaintEvent, QPalette, QPen
+from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPainterPath, QPaintEvent, QPalette, QPen
 from PySide6.QtWidgets import QApplication, QPushButton, QSizePolicy, QWidget
 
 from widgets.metrics import RADIUS, XS, M, S, TextSize, sized
 from widgets.plain import plain_tooltip
 
 Role = QPalette.ColorRole
+RING = 2  # room around the button for its focus ring
 _GENERATE_TIP = "Draw the picture (Ctrl+Enter)."
 _CANCEL_TIP = "Stop after the step at hand; the unfinished picture is not saved (Esc)."
 
@@ -80,18 +81,21 @@ class GenerateButton(QPushButton):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        body = QRectF(self.rect()).adjusted(2, 2, -2, -2)
+        body = QRectF(self.rect()).adjusted(RING, RING, -RING, -RING)
         shape = QPainterPath()
         shape.addRoundedRect(body, RADIUS, RADIUS)
         self._paint_ground(painter, shape, body)
-        self._paint_text(painter, self._role())
+        self._paint_text(painter, self._colour())
         if self.hasFocus():
-            painter.setPen(QPen(self.palette().color(Role.Highlight), 2))
+            painter.setPen(QPen(self.palette().color(Role.WindowText), 2))  # the accent is the button's own
             painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), RADIUS + 1, RADIUS + 1)
 
-    def _role(self) -> QPalette.ColorRole:
+    def _colour(self) -> QColor:
+        """'Cancelling…' tells what goes on: it is read, so it is not greyed."""
+        if self._state is _State.CANCELLING:
+            return self.palette().color(QPalette.ColorGroup.Active, Role.ButtonText)
         accented = self._state is _State.IDLE and self.isEnabled()
-        return Role.HighlightedText if accented else Role.ButtonText
+        return self.palette().color(Role.HighlightedText if accented else Role.ButtonText)
 
     def _paint_ground(self, painter: QPainter, shape: QPainterPath, body: QRectF) -> None:
         accent = self.palette().color(QPalette.ColorGroup.Active, Role.Highlight)
@@ -110,12 +114,12 @@ class GenerateButton(QPushButton):
             painter.restore()
         painter.strokePath(shape, QPen(self.palette().color(Role.Mid), 1))
 
-    def _paint_text(self, painter: QPainter, role: QPalette.ColorRole) -> None:
+    def _paint_text(self, painter: QPainter, colour: QColor) -> None:
         title, small = self._metrics()
         inside = self.rect().adjusted(M, 0, -M, 0)
         height = title.height() + (small.height() + 1 if self._detail else 0)
         top = (self.height() - height) // 2
-        painter.setPen(self.palette().color(role))
+        painter.setPen(colour)
         painter.setFont(sized(QApplication.font(), TextSize.TITLE, bold=True))
         line = QRect(inside.x(), top, inside.width(), title.height())
         painter.drawText(line, Qt.AlignmentFlag.AlignCenter, self._state.value)

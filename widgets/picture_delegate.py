@@ -10,7 +10,7 @@ from widgets.icons import paint_icon
 from widgets.metrics import ICON, RADIUS, TONE_ROLES, XS, Tone
 from widgets.picture_model import PictureModel
 
-_FRAME = 3
+FRAME = 3
 
 
 class PictureDelegate(QStyledItemDelegate):
@@ -21,7 +21,7 @@ class PictureDelegate(QStyledItemDelegate):
         self.side = side
 
     def cell(self) -> QSize:
-        around = 2 * (XS + _FRAME)
+        around = 2 * (XS + FRAME)
         return QSize(self.side + around, self.side + around)
 
     def sizeHint(self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex) -> QSize:
@@ -42,9 +42,7 @@ class PictureDelegate(QStyledItemDelegate):
         palette = QApplication.palette()  # that of the view has its style sheet's background for all grounds
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
-        frame = _paint_thumbnail(
-            painter, inside.adjusted(_FRAME, _FRAME, -_FRAME, -_FRAME), thumbnail, palette
-        )
+        frame = _paint_thumbnail(painter, inside.adjusted(FRAME, FRAME, -FRAME, -FRAME), thumbnail, palette)
         if picture.marks:
             _paint_mark(painter, frame, palette)
         self._paint_frame(painter, frame, option, palette)

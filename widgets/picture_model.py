@@ -19,6 +19,8 @@ from PySide6.QtGui import QImage, QPixmap
 
 from widgets.plain import plain_tooltip
 
+RESTORE = "Restore all settings"
+RESTORE_TIP = "Put the prompt, model, size, sampler and seed of this picture back into the window."
 _THUMBNAILS_KEPT = 512
 _NO_FLAGS = Qt.ItemFlag.NoItemFlags
 

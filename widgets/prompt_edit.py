@@ -47,11 +47,16 @@ class PromptEdit(QPlainTextEdit):
         room = max(0, MAX_PROMPT - self.document().characterCount() + selected)
         self.insertPlainText(source.text()[:room])
 
+    def _lines(self) -> int:
+        return round(self.document().size().height())  # QPlainTextEdit counts its height in lines
+
     def sizeHint(self) -> QSize:
-        lines = round(self.document().size().height())  # QPlainTextEdit counts its height in lines
-        lines = max(self._least, min(lines, self._most))
+        lines = max(self._least, min(self._lines(), self._most))
         around = self.height() - self.viewport().height() + 2 * self.document().documentMargin()
-        return QSize(super().sizeHint().width(), round(lines * self.fontMetrics().lineSpacing() + around))
+        height = (
+            lines * self.fontMetrics().lineSpacing() + around + 1
+        )  # Qt takes a line that ends here for cut
+        return QSize(super().sizeHint().width(), round(height))
 
     def minimumSizeHint(self) -> QSize:
         return QSize(120, self.sizeHint().height())
@@ -65,6 +70,10 @@ class PromptEdit(QPlainTextEdit):
         self._grow()
 
     def _grow(self) -> None:
+        """The bar comes only past the most lines: before it would take room from a text that is all in view."""
+        policy = Qt.ScrollBarPolicy
+        full = self._lines() > self._most
+        self.setVerticalScrollBarPolicy(policy.ScrollBarAsNeeded if full else policy.ScrollBarAlwaysOff)
         if self.height() != self.sizeHint().height():
             self.updateGeometry()
 

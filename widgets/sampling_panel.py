@@ -70,9 +70,12 @@ class SamplingPanel(QWidget):
             "Guidance", self._guidance, {"sampling.guidance_scale": self._guidance.box}
         )
         seed = row(self._seed, self._dice, self._lock, spacing=XS)
+        sampler = row(self._sampler, self._schedule)
+        sampler.setStretch(0, 4)
+        sampler.setStretch(1, 3)
+        places = {"sampling.scheduler": self._sampler, "sampling": self._sampler}
         self._fields = (
-            Field("Sampler", self._sampler, {"sampling.scheduler": self._sampler, "sampling": self._sampler}),
-            Field("Schedule", self._schedule, {}),
+            Field("Sampler and schedule", sampler, places),
             Field("Steps", self._steps, {"sampling.num_inference_steps": self._steps.box}),
             self._guidance_field,
             Field("Seed", seed, {"sampling.seed": self._seed}),

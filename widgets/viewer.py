@@ -16,7 +16,11 @@ from widgets.drawing import Drawing
 from widgets.field import column, row
 from widgets.icons import icon
 from widgets.metrics import TONE_ROLES, XL, XS, M, S, TextSize, Tone
+from widgets.picture_model import RESTORE, RESTORE_TIP
 from widgets.plain import ElidedLabel, Label, plain_tooltip
+
+_LAST_OF_GROUP = ("actual", "restore", "folder")
+_MEASURE = 440  # logical pixels: a longer line is hard to read
 
 
 class Viewer(QWidget):
@@ -24,7 +28,9 @@ class Viewer(QWidget):
 
     copyRequested = Signal(str)
     saveAsRequested = Signal(str)
+    restoreRequested = Signal(str)
     revealRequested = Signal(str)
+    deleteRequested = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -53,9 +59,11 @@ class Viewer(QWidget):
                 "Show each pixel of the picture as one of the screen (1).",
                 self._actual_size,
             ),
+            ("restore", RESTORE, RESTORE_TIP, self._restore),
             ("copy", "Copy picture", "Put the picture on the clipboard.", self._copy),
             ("save", "Save as…", "Save a copy of the picture in another place or format.", self._save_as),
             ("folder", "Show in folder", "Open the folder in which the picture lies.", self._reveal),
+            ("trash", "Delete…", "Move the picture's file to the trash.", self._delete),
         )
         return {drawing: self._action(drawing, text, tip, run) for drawing, text, tip, run in rows}
 
@@ -74,7 +82,9 @@ class Viewer(QWidget):
             button.clicked.connect(action.trigger)
             action.enabledChanged.connect(button.setEnabled)
             bar.addWidget(button)
-        bar.addWidget(self._grip)
+            if drawing in _LAST_OF_GROUP:
+                bar.addSpacing(M)
+        bar.insertWidget(bar.count() - 1, self._grip)
         lines = column(self, 0)
         lines.addWidget(self._pages, 1)
         lines.addLayout(bar)
@@ -107,6 +117,11 @@ class Viewer(QWidget):
         """Nothing to show yet; `text` says what to do."""
         self._show_message("picture", QPalette.ColorRole.PlaceholderText, title, text)
 
+    def message(self) -> str:
+        """What stands where a picture would be, '' while there is one."""
+        seen = self._pages.currentWidget() is self._message
+        return f"{self._message.accessibleName()}. {self._message.accessibleDescription()}" if seen else ""
+
     def show_error(self, title: str, text: str) -> None:
         """No picture came; `text` says why and what to do."""
         self._show_message("error", TONE_ROLES[Tone.ERROR], title, text)
@@ -135,10 +150,16 @@ class Viewer(QWidget):
 
     def _show_zoom(self) -> None:
         # The percentage of a preview would be that of its few pixels, which says nothing.
-        self._zoom.setText(f"{self.zoom():.0%}" if self._path else "")
+        self._zoom.setText(f"{100 * self.zoom():.0f} %" if self._path else "")
 
     def _actual_size(self) -> None:
         self.canvas.actual_size()
+
+    def _restore(self) -> None:
+        self.restoreRequested.emit(self._path)
+
+    def _delete(self) -> None:
+        self.deleteRequested.emit(self._path)
 
     def _copy(self) -> None:
         self.copyRequested.emit(self._path)
@@ -173,8 +194,9 @@ class Message(QFrame):
         self._drawing = Drawing("picture", 2 * XL)
         self._title = Label("", TextSize.LARGE, bold=True, wrap=True)
         self._text = Label("", muted=True, wrap=True)
-        lines = column(self, S)
-        lines.setContentsMargins(XL, XL, XL, XL)
+        words = QWidget()
+        words.setMaximumWidth(_MEASURE)
+        lines = column(words, S)
         lines.addStretch(1)
         lines.addWidget(self._drawing, 0, Qt.AlignmentFlag.AlignHCenter)
         lines.addSpacing(S)
@@ -182,6 +204,9 @@ class Message(QFrame):
             label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
             lines.addWidget(label)
         lines.addStretch(1)
+        middle = row(words)
+        middle.setContentsMargins(XL, XL, XL, XL)
+        self.setLayout(middle)
 
     def show_text(self, drawing: str, role: QPalette.ColorRole, title: str, text: str) -> None:
         self._drawing.show_icon(drawing, role)

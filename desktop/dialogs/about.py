@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from PySide6 import __version__ as qt_version
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QGridLayout, QVBoxLayout, QWidget
 
-from widgets.metrics import XL, S, TextSize
+from widgets.metrics import XL, XS, L, S, TextSize
 from widgets.plain import Label
 
 # What the engine can use, and what is lost without it. Looked up, never imported: torch is the worker's.
@@ -47,13 +47,25 @@ class AboutDialog(QDialog):
         rows.setContentsMargins(XL, XL, XL, XL)
         rows.setSpacing(S)
         rows.addWidget(Label(program, TextSize.LARGE, bold=True))
-        rows.addWidget(Label("Makes pictures on this computer. Nothing is sent anywhere.", wrap=True))
-        system = [("Python", platform.python_version()), ("Qt", qt_version)]
-        for name, text in [*system, *facts]:
-            line = Label(f"{name}: {text}", TextSize.SMALL, muted=True, wrap=True)
-            line.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            rows.addWidget(line)
+        rows.addWidget(Label("Makes pictures on this computer. Nothing is sent anywhere."))
+        rows.addSpacing(S)
+        rows.addLayout(_table([("Python", platform.python_version()), ("Qt", qt_version), *facts]))
+        rows.addSpacing(S)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         buttons.rejected.connect(self.reject)
         rows.addWidget(buttons)
-        self.setMinimumWidth(420)
+        self.setMinimumWidth(460)
+
+
+def _table(facts: Sequence[tuple[str, str]]) -> QGridLayout:
+    """The names in one column; the texts, which can be copied, in the other."""
+    grid = QGridLayout()
+    grid.setHorizontalSpacing(L)
+    grid.setVerticalSpacing(XS)
+    grid.setColumnStretch(1, 1)
+    for line, (name, text) in enumerate(facts):
+        value = Label(text, wrap=True)
+        value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        grid.addWidget(Label(name, muted=True), line, 0, Qt.AlignmentFlag.AlignTop)
+        grid.addWidget(value, line, 1)
+    return grid

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QListWidget, QVBoxLayout, QWidget
 
-from widgets.metrics import M, S
+from widgets.metrics import XS, M, S
 from widgets.plain import Label, plain_tooltip
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class RecoveredDialog(QDialog):
         self._jobs = [*interrupted, *waiting]
         self._list = QListWidget()
         self._list.setAccessibleName("Unfinished pictures")
+        self._list.setSpacing(XS)
         for word, jobs in (("Interrupted", interrupted), ("Waiting", waiting)):
             for job in jobs:
                 text = " ".join(job.request.prompt.text.split()) or "(no prompt)"

@@ -160,11 +160,27 @@ def test_a_failed_job_shows_why_and_the_last_picture_stays_reachable(application
     first = application.pictures.shown
     script.faults[1] = OUT_OF_MEMORY
     assert isinstance(generate(application, qtbot), JobFailed)
-    assert "Try a smaller size" in banner(application)
+    assert "Try a smaller size" in application.window.viewer.message()
+    assert banner(application) == ""
     assert application.window.button.isEnabled()
     application.window.strip.selected.emit(first)
     qtbot.waitUntil(lambda: application.window.viewer.path() == first)
     assert isinstance(generate(application, qtbot), JobFinished)
+
+
+def test_a_failure_behind_another_picture_stands_on_the_banner_until_the_next_job(application, script, qtbot):
+    generate(application, qtbot)
+    first = application.pictures.shown
+    script.faults[1] = OUT_OF_MEMORY
+    script.hold()
+    with qtbot.waitSignal(application.session.previewed):
+        application.window.button.click()
+    application.window.strip.selected.emit(first)
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    assert "Try a smaller size" in banner(application)
+    assert isinstance(generate(application, qtbot), JobFinished)
+    assert banner(application) == ""
 
 
 def test_p8_save_elsewhere_makes_the_lost_picture_again(application, script, qtbot, tmp_path, monkeypatch):

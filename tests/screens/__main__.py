@@ -17,5 +17,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--real", action="store_true", help="the demo model draws instead of the drawing program"
     )
+    parser.add_argument("--scale", type=float, default=1, help="device pixels for each pixel of the window")
     arguments = parser.parse_args()
+    os.environ["QT_SCALE_FACTOR"] = str(arguments.scale)
     sys.exit(shoot_all(arguments.out, arguments.only, arguments.real))

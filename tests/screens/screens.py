@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QToolTip
+
+from desktop.dialogs.recovered import RecoveredDialog
+from pipelines.library.jobs import JobState, StoredJob
 from pipelines.spec.request import Prompt, Sampling, Size
 from tests.screens.stage import DRAWINGS, Stage
+from widgets.controls import Choice
 
 LONG = (
     "an extraordinarily detailed watercolor painting of a large orange house by day, beautiful, masterpiece, best "
@@ -22,6 +30,7 @@ class Screen:
     name: str
     arrange: Callable[[Stage], None]
     sizes: tuple[tuple[int, int], ...] = ((1280, 800), (1920, 1080))
+    has_model: bool = True
 
 
 def empty(stage: Stage) -> None:
@@ -81,24 +90,96 @@ def long_texts(stage: Stage) -> None:
     )
 
 
+def starting(stage: Stage) -> None:
+    """Generate was pressed before the engine was there."""
+    stage.script.ready_gate.clear()
+    stage.application.session.restart_engine()
+    stage.window.button.click()
+
+
+def several(stage: Stage) -> None:
+    stage.panel("count").setValue(4)
+    stage.pause_at(0.4)
+    stage.generate(wait=False)
+
+
+def menu(stage: Stage, title: str) -> None:
+    done(stage)
+    bar = stage.window.menuBar()
+    (action,) = [action for action in bar.actions() if action.text() == title]
+    bar.setActiveAction(action)
+
+
+def samplers(stage: Stage) -> None:
+    done(stage)
+    stage.panel("sampling").findChild(Choice).showPopup()
+
+
+def pointed_at(stage: Stage) -> None:
+    """The pointer over a picture of the strip, and what its tooltip says."""
+    done(stage)
+    view = stage.window.strip.view
+    cell = view.visualRect(stage.window.model.index(2))
+    QTest.mouseMove(view.viewport(), cell.center())
+    view.entered.emit(stage.window.model.index(2))
+    tip = stage.window.model.data(stage.window.model.index(2), Qt.ItemDataRole.ToolTipRole)
+    QToolTip.showText(view.viewport().mapToGlobal(cell.topLeft()), str(tip), view)
+
+
+def by_keyboard(stage: Stage) -> None:
+    """Where the focus is: first the button, as the one with the strongest ring."""
+    done(stage)
+    stage.window.activateWindow()
+    stage.window.button.setFocus()
+
+
+def delete(stage: Stage) -> None:
+    done(stage)
+    stage.window.actions_by_id["delete"].trigger()
+
+
+def log(stage: Stage) -> None:
+    stage.log_file.write_text("12:00:00 INFO desktop.app: started\n" * 40)
+    stage.window.actions_by_id["show_log"].trigger()
+
+
+def unfinished(stage: Stage) -> None:
+    request = stage.application.session.request()
+    jobs = [StoredJob(id=number, request=request, state=JobState.QUEUED, created=0) for number in range(1, 4)]
+    RecoveredDialog(jobs[:1], jobs[1:], stage.window).open()
+
+
 def about(stage: Stage) -> None:
     done(stage)
     stage.window.actions_by_id["about"].trigger()
 
 
+USUAL = ((1280, 800),)
 NARROW = ((800, 600),)
 SCREENS = (
     Screen("empty", empty),
     Screen("problem", problem),
     Screen("busy", busy),
-    Screen("cancelling", cancelling, ((1280, 800),)),
+    Screen("cancelling", cancelling, USUAL),
     Screen("done", done),
     Screen("error", failed),
-    Screen("restored", restored, ((1280, 800),)),
-    Screen("stopped", stopped, ((1280, 800),)),
-    Screen("long", long_texts, ((1280, 800),)),
-    Screen("about", about, ((1280, 800),)),
+    Screen("restored", restored, USUAL),
+    Screen("stopped", stopped, USUAL),
+    Screen("long", long_texts, USUAL),
+    Screen("about", about, USUAL),
+    Screen("no-model", empty, USUAL, has_model=False),
+    Screen("starting", starting, USUAL),
+    Screen("several", several, USUAL),
+    Screen("menu", partial(menu, title="&Picture"), USUAL),
+    Screen("view-menu", partial(menu, title="&View"), USUAL),
+    Screen("samplers", samplers, USUAL),
+    Screen("pointed-at", pointed_at, USUAL),
+    Screen("by-keyboard", by_keyboard, USUAL),
+    Screen("delete", delete, USUAL),
+    Screen("log", log, USUAL),
+    Screen("unfinished", unfinished, USUAL),
     Screen("narrow-empty", empty, NARROW),
     Screen("narrow-done", done, NARROW),
     Screen("narrow-problem", problem, NARROW),
+    Screen("narrow-long", long_texts, NARROW),
 )

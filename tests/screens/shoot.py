@@ -6,8 +6,7 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image, ImageDraw
-from PySide6.QtCore import QPoint, QRect
-from PySide6.QtGui import QColor, QImage, QPainter, QRegion
+from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtWidgets import QApplication, QDialog
 
 from pipelines.library import models
@@ -42,7 +41,7 @@ def shoot_all(out: Path, only: str, real: bool) -> int:
 def shoot(screen: Screen, width: int, height: int, theme: str, path: Path, real: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="screens-") as folder:
         root = Path(folder)
-        stage = Stage(root, roots(root, real), real)
+        stage = Stage(root, roots(root, real) if screen.has_model else (root,), real)
         try:
             stage.open(width, height, theme)
             screen.arrange(stage)
@@ -61,15 +60,19 @@ def roots(folder: Path, real: bool) -> tuple[Path, ...]:
 
 
 def picture(stage: Stage) -> QImage:
-    """The window with the dialogs over it."""
-    image = stage.window.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
-    for dialog in stage.window.findChildren(QDialog):
-        if dialog.isVisible():
-            painter = QPainter(image)
-            painter.fillRect(QRect(QPoint(0, 0), image.size()), QColor(0, 0, 0, 110))
-            corner = QPoint((image.width() - dialog.width()) // 2, (image.height() - dialog.height()) // 2)
-            dialog.render(painter, corner, QRegion())
-            painter.end()
+    """The window with the dialogs, menus, lists and tooltips over it."""
+    window = stage.window
+    image = window.grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
+    for above in QApplication.topLevelWidgets():
+        if above is window or not above.isVisible():
+            continue
+        painter = QPainter(image)
+        corner = above.pos() - window.pos()
+        if isinstance(above, QDialog):
+            painter.fillRect(window.rect(), QColor(0, 0, 0, 110))
+            corner = window.rect().center() - above.rect().center()
+        painter.drawPixmap(corner, above.grab())
+        painter.end()
     return image
 
 

@@ -56,11 +56,10 @@ class Stage:
 
     def __init__(self, root: Path, model_roots: tuple[Path, ...], real: bool = False) -> None:
         self.script = Script(draw=drawn)
+        self.log_file = root / "emulsion.log"
         places = Places(root / "config", root / "data", root / "cache", root / "outputs")
         factory = engine_factory if real else self.script.factory
-        self.application = Application(
-            places, factory, log_file=root / "emulsion.log", model_roots=model_roots
-        )
+        self.application = Application(places, factory, log_file=self.log_file, model_roots=model_roots)
         self.window: MainWindow = self.application.window
 
     def open(self, width: int, height: int, theme: str) -> None:
@@ -120,6 +119,7 @@ class Stage:
 
     def close(self) -> None:
         self.script.release()
+        self.script.ready_gate.set()
         self.application.close()
         self.window.deleteLater()
         self.application.deleteLater()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QEvent, Qt
 from PySide6.QtGui import QColor, QIcon, QPalette
 from PySide6.QtGui import Qt as GuiQt
 from PySide6.QtWidgets import (
@@ -126,8 +126,8 @@ def test_every_control_has_a_name_and_a_tooltip(widget):
     for control in controls:
         assert control.accessibleName(), control
         assert control.toolTip(), control.accessibleName()
-        assert (
-            control.focusPolicy() & Qt.FocusPolicy.TabFocus or control.accessibleName() == "Restore settings"
+        assert control.focusPolicy() & Qt.FocusPolicy.TabFocus or (
+            control.accessibleName() == "Restore all settings" and isinstance(widget, FilmStrip)
         )
 
 
@@ -246,6 +246,8 @@ def test_a_disabled_icon_is_grey(qapp, theme):
         ("accent", "window", 3),
         ("accent", "base", 3),
         ("accent", "ground", 3),
+        ("edge", "window", 3),
+        ("edge", "base", 3),
     ],
 )
 def test_contrast(theme, text, ground, least):
@@ -317,3 +319,17 @@ def test_banner_says_asks_and_goes(shown, qtbot):
     assert not widget.isVisible()
     widget.show_message("info", "Ready.")
     assert not widget._action.isVisible()
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "stays"),
+    [("info", "", False), ("info", "Show", True), ("warning", "", True), ("error", "", True)],
+)
+def test_banner_goes_by_itself_only_when_nothing_is_left_to_do(shown, qtbot, kind, action, stays):
+    widget = shown(Banner())
+    widget._fade.setInterval(20)
+    qtbot.wait(50)  # the pointer may lie where the window comes up
+    widget.show_message(kind, "The picture is copied.", action)
+    QApplication.sendEvent(widget, QEvent(QEvent.Type.Leave))  # while one points at it, it stays
+    qtbot.wait(80)
+    assert widget.isVisible() == stays

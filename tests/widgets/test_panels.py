@@ -125,6 +125,14 @@ def test_prompt_grows_to_its_most_and_shrinks_back(shown, qtbot):
         qtbot.waitUntil(lambda least=lines: least * line < edit.height() < (least + 2) * line)
 
 
+def test_a_prompt_that_is_all_in_view_has_no_scroll_bar(theme, shown, qtbot):
+    panel = shown(PromptPanel(), 316, 700)
+    bar = panel._text.verticalScrollBar()
+    for text, scrolls in (("word " * 60, False), ("word " * 2000, True), ("word " * 60, False)):
+        panel.setValue(Prompt(text=text))
+        qtbot.waitUntil(lambda scrolls=scrolls: bar.isVisible() == scrolls == bool(bar.maximum()))
+
+
 def test_a_restored_prompt_can_be_taken_back(qtbot):
     panel = PromptPanel()
     qtbot.addWidget(panel)

@@ -152,6 +152,8 @@ def test_actions_carry_the_path_and_rest_without_one(viewer, qtbot):
         ("copy", viewer.copyRequested),
         ("save", viewer.saveAsRequested),
         ("folder", viewer.revealRequested),
+        ("restore", viewer.restoreRequested),
+        ("trash", viewer.deleteRequested),
     ):
         with qtbot.waitSignal(signal, check_params_cb=lambda path: path == "/pictures/<b>1.png"):
             viewer._actions[name].trigger()
