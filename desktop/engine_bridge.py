@@ -144,9 +144,16 @@ class EngineBridge(QObject):
     def paused(self) -> bool:
         return self._lane is not None and self._lane.paused
 
-    def submit(self, request: GenerationRequest, record: ModelRecord, job_id: int | None = None) -> int:
+    def submit(
+        self,
+        request: GenerationRequest,
+        record: ModelRecord,
+        job_id: int | None = None,
+        refiner: ModelRecord | None = None,
+    ) -> int:
         """The job's id. `job_id` names a job that the store already holds, of an earlier run."""
-        job = Job(id=self._stored(request) if job_id is None else job_id, request=request, model=record)
+        job_id = self._stored(request) if job_id is None else job_id
+        job = Job(id=job_id, request=request, model=record, refiner=refiner)
         if self._lane is None:
             self._early.append(job)
         else:
@@ -182,7 +189,9 @@ class EngineBridge(QObject):
                 held.cancel()  # only there: it has not begun, a pause held it, and so it goes first here
                 waiting = {held.id: held} | waiting
             self._early = [
-                Job(id=j.id, request=j.request, model=j.model) for j in waiting.values() if j.id != lost
+                Job(id=j.id, request=j.request, model=j.model, refiner=j.refiner)
+                for j in waiting.values()
+                if j.id != lost
             ]
             self._former = [worker for worker in (*self._former, former.worker) if worker.is_alive()]
             threading.Thread(target=former.worker.stop, name="engine-stop", daemon=True).start()

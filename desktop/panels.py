@@ -11,8 +11,11 @@ from PySide6.QtWidgets import QWidget
 from widgets.count_panel import CountPanel
 from widgets.model_panel import ModelPanel
 from widgets.prompt_panel import PromptPanel
+from widgets.refiner_panel import RefinerPanel
 from widgets.sampling_panel import SamplingPanel
+from widgets.size_conditioning_panel import SizeConditioningPanel
 from widgets.size_panel import SizePanel
+from widgets.true_cfg_panel import TrueCfgPanel
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,9 @@ PANELS = (
     PanelRow("model", ModelPanel),
     PanelRow("size", SizePanel),
     PanelRow("sampling", SamplingPanel),
+    PanelRow("true_cfg_scale", TrueCfgPanel),
+    PanelRow("size_conditioning", SizeConditioningPanel),
+    PanelRow("refiner", RefinerPanel),
     PanelRow("count", CountPanel),
 )
 

@@ -109,10 +109,15 @@ class Session(QObject):
         model = now.model if now.model in usable or not usable else usable[0]
         self._filling = True
         try:
-            self._panels["model"].set_records(records)
+            for panel in self._panels.values():
+                if hasattr(panel, "set_records"):
+                    panel.set_records(records)
         finally:
             self._filling = False
         self._fill(replace(now, model=model))
+
+    def _refiner(self, request: GenerationRequest) -> ModelRecord | None:
+        return self._records.get(request.refiner.model) if request.refiner else None
 
     def knows(self, job_id: int) -> bool:
         """Whether the job was submitted in this run and has not ended."""
@@ -130,7 +135,7 @@ class Session(QObject):
             left_out = []
         left_out += _long_prompts(request.prompt)
         record = self._records.get(request.model)
-        found = problems(request, record, family_of(record))
+        found = problems(request, record, family_of(record), self._refiner(request))
         for problem in found:
             request = _with_field_of(request, now, problem.field)
         self._fill(request)
@@ -174,7 +179,8 @@ class Session(QObject):
 
     def _check(self, request: GenerationRequest) -> None:
         record = self._records.get(request.model)
-        found = problems(request, record, family_of(record)) if self._records else ()
+        refiner = self._refiner(request)
+        found = problems(request, record, family_of(record), refiner) if self._records else ()
         for panel in self._panels.values():
             panel.set_problems(found)
         reason = found[0].message if found else ""
@@ -200,7 +206,7 @@ class Session(QObject):
         """Also for jobs of an earlier run, with their id. A pause that holds no other job ends with it."""
         if not self._open:
             self._bridge.resume()
-        job_id = self._bridge.submit(request, record, job_id)
+        job_id = self._bridge.submit(request, record, job_id, self._refiner(request))
         self._open.setdefault(job_id, request)
         text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"
         if not self.state.busy:
@@ -324,7 +330,7 @@ def _with_defaults(
 def _with_field_of(request: GenerationRequest, other: GenerationRequest, path: str) -> GenerationRequest:
     """`request`, with the field at the dotted `path` taken from `other`."""
     name, _, inner = path.partition(".")
-    if not inner:
+    if not inner or "." in inner or None in (getattr(request, name), getattr(other, name)):
         return replace(request, **{name: getattr(other, name)})
     value = replace(getattr(request, name), **{inner: getattr(getattr(other, name), inner)})
     return replace(request, **{name: value})

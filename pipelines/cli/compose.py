@@ -27,14 +27,30 @@ FIELDS = {
     "guidance": "sampling.guidance_scale",
     "seed": "sampling.seed",
     "count": "count",
+    "true_cfg": "true_cfg_scale",
+    "crop_left": "size_conditioning.crop_left",
+    "crop_top": "size_conditioning.crop_top",
+    "refiner": "refiner.model",
+    "switch_at": "refiner.switch_at",
+    "refiner_steps": "refiner.num_inference_steps",
+    "refiner_prompt": "refiner.prompt",
+    "aesthetic_score": "refiner.aesthetic_score",
+    "negative_aesthetic_score": "refiner.negative_aesthetic_score",
 }
-_TEXT = ("prompt", "negative", "model")
+_SIZES = {
+    "size": "size",
+    "original_size": "size_conditioning.original",
+    "target_size": "size_conditioning.target",
+}
+_TEXT = ("prompt", "negative", "model", "refiner", "refiner_prompt")
 
 
 def compose(
     args: argparse.Namespace, records: tuple[ModelRecord, ...]
-) -> tuple[GenerationRequest, ModelRecord]:
-    """The request, complete and valid, with its model. Flags win over the file, the file over the defaults.
+) -> tuple[GenerationRequest, ModelRecord, ModelRecord | None]:
+    """The request, complete and valid, with its model and its refiner.
+
+    Flags win over the file, the file over the defaults.
 
     Raises RequestError with the field for everything that is missing or wrong.
     """
@@ -42,8 +58,9 @@ def compose(
     for flag, path in FIELDS.items():
         if (value := getattr(args, flag)) is not None:
             _set(data, path, _read(value) if flag in _TEXT else _number(value))
-    if args.size is not None:
-        data["size"] = _size(args.size)
+    for flag, path in _SIZES.items():
+        if (value := getattr(args, flag)) is not None:
+            _set(data, path, _size(value, flag))
     if _get(data, "prompt.text") is None:
         raise RequestError("prompt.text", "is missing.", "Say what to draw: --prompt 'a red circle'.")
     record = _model(data.get("model"), records)
@@ -53,10 +70,11 @@ def compose(
         _set(data, "sampling.scheduler", _scheduler(args, data))
     if _seed_is_open(data):
         _set(data, "sampling.seed", random.randrange(MAX_SEED - 64))
+    refiner = _refiner(data.get("refiner"), records)
     request = GenerationRequest.from_dict(data)
-    for problem in problems(request, record, by_id(record.family)):
+    for problem in problems(request, record, by_id(record.family), refiner):
         raise RequestError(problem.field, problem.message, problem.hint)
-    return request, record
+    return request, record, refiner
 
 
 def _read_file(name: str) -> dict[str, Any]:
@@ -77,6 +95,9 @@ def _read_file(name: str) -> dict[str, Any]:
     for field in ("prompt", "sampling", "size"):
         if not isinstance(data.get(field, {}), dict):
             raise RequestError(field, "must be an object with named fields.")
+    for field in ("refiner", "size_conditioning"):  # what is set from flags may be absent, or null
+        if not isinstance(data.get(field) or {}, dict):
+            raise RequestError(field, "must be an object with named fields.")
     return data
 
 
@@ -91,7 +112,9 @@ def _read(text: str) -> str:
 def _set(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, name = path.split(".")
     for parent in parents:
-        data = data.setdefault(parent, {})
+        if data.get(parent) is None:
+            data[parent] = {}
+        data = data[parent]
     data[name] = value
 
 
@@ -110,10 +133,10 @@ def _number(text: str) -> int | float | str:
     return text
 
 
-def _size(text: str) -> dict[str, Any]:
+def _size(text: str, flag: str) -> dict[str, Any]:
     width, by, height = text.lower().replace("×", "x").partition("x")
     if not by:
-        raise RequestError("size", f"must be WIDTHxHEIGHT such as 512x768, not '{text}'.")
+        raise RequestError(flag, f"must be WIDTHxHEIGHT such as 512x768, not '{text}'.")
     return {"width": _number(width), "height": _number(height)}
 
 
@@ -134,6 +157,16 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
     close = difflib.get_close_matches(name, ids, n=3, cutoff=0.4) or ids[:3]
     hint = f"There are: {', '.join(close)}." if close else "Name its folder: --models DIR."
     raise RequestError("model", f"there is no model '{name}'.", hint)
+
+
+def _refiner(data: Any, records: tuple[ModelRecord, ...]) -> ModelRecord | None:
+    """The record of the refiner that is asked for, its id put in place; None is told of by the check."""
+    wanted = data.get("model") if isinstance(data, dict) else None
+    for record in records:
+        if wanted is not None and str(wanted).lower() in (record.id.lower(), record.path.lower()):
+            data["model"] = record.id
+            return record
+    return None
 
 
 def _add_defaults(data: dict[str, Any], record: ModelRecord) -> None:

@@ -43,6 +43,7 @@ from pipelines.spec.request import GenerationRequest
 NAME = "generate"
 MAX_THREADS = 1024
 STOP_LIMIT_S = 1.0
+_DTYPES = ("auto", "float32", "float16", "bfloat16")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
 NAMES = {
@@ -92,29 +93,49 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add("--seed", metavar="N", help="the same seed gives the same picture; random when negative or not given")
     add("--size", metavar="WxH", help="width and height in pixels, such as 512x768 (the model's own size)")
     add("--count", metavar="N", help="how many pictures, 1 to 64; their seeds count up")
+    _add_family_arguments(parser)
     add("--request", metavar="FILE.json", help="take the request from a file; flags win over it")
     add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
     add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
     add("--threads", default="0", metavar="N", help="processor threads to use, 0 for all (0)")
     add("--debug", action="store_true", help="tell errors with all their details, on stderr")
     add_models_argument(parser)
     parser.set_defaults(run=run)
 
 
+def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
+    """What only some families take; the others refuse it by its field."""
+    group = parser.add_argument_group("for some models")
+    add = group.add_argument
+    add("--true-cfg", metavar="G", help="FLUX: real guidance with the negative prompt, 1 to 30; 1 is off (1)")
+    add("--original-size", metavar="WxH", help="SDXL: the size it is told the picture had once (its own)")
+    add("--target-size", metavar="WxH", help="SDXL: the size it is told the picture has (its own)")
+    add("--crop-left", metavar="N", help="SDXL: the pixels it is told were cut off at the left (0)")
+    add("--crop-top", metavar="N", help="SDXL: the pixels it is told were cut off at the top (0)")
+    add("--refiner", metavar="ID", help="SDXL: the model that finishes the picture, by id (none)")
+    add("--switch-at", metavar="F", help="when the refiner takes over, 0 to 1 of the steps (0.8)")
+    add("--refiner-steps", metavar="N", help="steps of the refiner's schedule (those of --steps)")
+    add("--refiner-prompt", metavar="TEXT", help="what the refiner is asked to draw (the prompt)")
+    add("--aesthetic-score", metavar="S", help="how beautiful the refiner's pictures shall be, 0 to 10 (6)")
+    add("--negative-aesthetic-score", metavar="S", help="how they shall not be, 0 to 10 (2.5)")
+
+
 def run(args: argparse.Namespace) -> int:
     """Raises RequestError before anything heavy is loaded; then 0 done, 1 failed, 130 cancelled."""
-    request, record = compose(args, find_records(args.models))
+    request, record, refiner = compose(args, find_records(args.models))
     options = EngineOptions(
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),
+        dtype=_dtype(args.dtype),
         threads=_threads(args.threads),
         preview_interval_s=0,
     )
     listener = _JsonLines(request) if args.json else _Terminal(request)
     # What a library prints must not come between the JSON lines.
     with contextlib.redirect_stdout(sys.stderr):
-        return _draw(Job(id=1, request=request, model=record), options, listener)
+        return _draw(Job(id=1, request=request, model=record, refiner=refiner), options, listener)
 
 
 def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
@@ -267,6 +288,12 @@ def _output_dir(name: str | None) -> Path:
 def _device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise RequestError("device", f"there is no device '{text}'.", "Known: auto, cpu, cuda, cuda:1, mps.")
+    return text
+
+
+def _dtype(text: str) -> str:
+    if text not in _DTYPES:
+        raise RequestError("dtype", f"there is no precision '{text}'.", f"Known: {', '.join(_DTYPES)}.")
     return text
 
 

@@ -43,6 +43,7 @@ def save_picture(
     pattern: str,
     seconds: float,
     marks: tuple[str, ...] = (),
+    refiner: ModelRecord | None = None,
 ) -> Path:
     """The path of the saved picture. `seed` is this picture's own, `seconds` what it took.
 
@@ -57,6 +58,7 @@ def save_picture(
         size=image.size,
         seconds=seconds,
         marks=marks,
+        refiner=refiner,
     )
 
     def write(file: BinaryIO) -> None:

@@ -31,7 +31,18 @@ def _height_first(size: Size) -> tuple[int, int]:
     return size.height, size.width
 
 
+def _aesthetic_score(request: GenerationRequest) -> dict[str, Any]:
+    told = request.refiner
+    if told is None:
+        return {}
+    return {
+        "aesthetic_score": told.aesthetic_score,
+        "negative_aesthetic_score": told.negative_aesthetic_score,
+    }
+
+
 _TOLD: Mapping[Feature, Callable[[GenerationRequest], dict[str, Any]]] = {
     Feature.SIZE_CONDITIONING: _size_conditioning,
+    Feature.AESTHETIC_SCORE: _aesthetic_score,
     Feature.TRUE_CFG: lambda request: {"true_cfg_scale": request.true_cfg_scale},
 }

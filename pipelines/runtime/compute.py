@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import diffusers
 import torch
@@ -14,12 +14,14 @@ from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.pace import Pace
-from pipelines.runtime.phases import Phase, phases
+from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.spec.events import Event
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import Prompt
 
 
 class Compute:
@@ -36,14 +38,26 @@ class Compute:
         self.prompts = PromptEncoder()
         self._loader = Loader(self.store, device, options)
 
-    def load(self, job: Job, family: Family) -> Model:
-        return self._loader.load(job, job.model, family)
+    def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
+        """The model of `record`, the job's own unless given."""
+        return self._loader.load(job, record or job.model, family)
 
-    def encode(self, job: Job, model: Model, family: Family) -> Conditioning:
-        return self.prompts.encode(job, model, family)
+    def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
+        """`prompt` is the request's own unless given."""
+        return self.prompts.encode(job, model, family, prompt)
 
-    def phases(self, job: Job, model: Model, family: Family, conditioning: Conditioning) -> tuple[Phase, ...]:
-        return phases(job, model, family, conditioning)
+    def roles(self, job: Job, family: Family) -> tuple[Role, ...]:
+        return roles(job, family)
+
+    def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
+        """Reads the prompt of each role with its model."""
+        return tuple(
+            Source(role, model, self.encode(job, model, role.family, role.prompt))
+            for role, model in zip(parts, models, strict=True)
+        )
+
+    def phases(self, job: Job, sources: Sequence[Source]) -> tuple[Phase, ...]:
+        return phases(job, sources)
 
     def denoise(
         self, parts: tuple[Phase, ...], job: Job, image: int, pace: Pace, emit: Callable[[Event], None]

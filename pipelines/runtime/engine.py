@@ -82,16 +82,17 @@ class Engine:
     def _draw(self, job: Job, emit: Emit) -> None:
         family, request, compute = _family(job), job.request, self.compute
         self._enter(job, Stage.LOAD, emit)
-        model = compute.load(job, family)
+        roles = compute.roles(job, family)
+        models = [compute.load(job, role.family, role.record) for role in roles]
         self._enter(job, Stage.ENCODE, emit)
-        conditioning = compute.encode(job, model, family)
-        for note in conditioning.notes:
+        sources = compute.cast(job, roles, models)
+        for note in dict.fromkeys(note for source in sources for note in source.conditioning.notes):
             self._enter(job, Stage.ENCODE, emit, note=note)
         pace: Pace | None = None
         for image in range(request.count):
             start = time.perf_counter()
             self._enter(job, Stage.DENOISE, emit, image)
-            phases = compute.phases(job, model, family, conditioning)
+            phases = compute.phases(job, sources)
             pace = pace or Pace(request.count, sum(phase.steps for phase in phases))
             latents = compute.denoise(phases, job, image, pace, emit)
             self._enter(job, Stage.DECODE, emit, image)
@@ -106,7 +107,8 @@ class Engine:
         marks = self.compute.marks(picture)
         path = save_picture(
             picture, job.request, record=job.model, seed=seed, image_index=image, seconds=seconds,
-            marks=marks, output_dir=Path(self._options.output_dir), pattern=self._options.filename_pattern,
+            marks=marks, refiner=job.refiner, output_dir=Path(self._options.output_dir),
+            pattern=self._options.filename_pattern,
         )  # fmt: skip
         return ImageSaved(
             job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height,
@@ -126,7 +128,7 @@ class Engine:
 def _family(job: Job) -> Family:
     """The job's family. Raises RequestError for the first thing that is wrong with the request."""
     family = by_id(job.model.family)
-    for problem in problems(job.request, job.model, family):
+    for problem in problems(job.request, job.model, family, job.refiner):
         raise RequestError(problem.field, problem.message, problem.hint)
     return family
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import diffusers
@@ -14,13 +15,36 @@ from pipelines.runtime.text.prompts import Conditioning
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
+from pipelines.spec.refining import refiner_family
+from pipelines.spec.request import Prompt, Refiner
 from pipelines.spec.schedulers import SchedulerRow, scheduler_by_id
 from pipelines.spec.validate import prediction_of
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """A model of the job, and what it is asked to draw."""
+
+    record: ModelRecord
+    family: Family
+    prompt: Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A role whose model is loaded and whose prompt is read."""
+
+    role: Role
+    model: Model
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
-    """`pipe(**call)` draws `steps` steps; `takes` is the argument that carries the latents."""
+    """`pipe(**call)` draws `steps` steps; `takes` is the argument that carries the latents.
+
+    `scale` is what unit noise must be multiplied with before, where the pipeline expects latents and not noise.
+    """
 
     pipe: Any
     record: ModelRecord
@@ -28,29 +52,97 @@ class Phase:
     call: Mapping[str, Any]
     steps: int
     takes: str = "latents"
+    scale: float = 1.0
 
     @property
     def denoiser(self) -> Any:
         return getattr(self.pipe, self.family.denoiser)
 
 
-def phases(job: Job, model: Model, family: Family, conditioning: Conditioning) -> tuple[Phase, ...]:
+def roles(job: Job, family: Family) -> tuple[Role, ...]:
+    """The models that draw the picture, in their order: the base of this family, and the refiner if it has a part."""
+    request, refiner = job.request, job.request.refiner
+    base = Role(job.model, family, request.prompt)
+    if refiner is None or job.refiner is None or refiner.switch_at >= 1:
+        return (base,)
+    prompt = request.prompt if refiner.prompt is None else replace(request.prompt, text=refiner.prompt)
+    own = refiner_family(job.refiner, family)
+    return (base,) if own is None else (base, Role(job.refiner, own, prompt))
+
+
+def phases(job: Job, sources: Sequence[Source]) -> tuple[Phase, ...]:
     """The parts of one picture, in their order. Each has a fresh scheduler, which keeps a state."""
-    request, sampling = job.request, job.request.sampling
-    call = {
-        **conditioning.call,
-        **by_feature(request, family),
-        "width": request.size.width,
-        "height": request.size.height,
-        "guidance_scale": sampling.guidance_scale,
-        "num_inference_steps": sampling.num_inference_steps,
+    base, *refiners = sources
+    refiner = job.request.refiner
+    if not refiners or refiner is None:
+        return (_base(job, base, None),)
+    finish = _refiner(job, refiners[0], refiner)
+    parts = (finish,) if refiner.switch_at <= 0 else (_base(job, base, refiner.switch_at), finish)
+    return tuple(phase for phase in parts if phase.steps) or parts[:1]
+
+
+def _base(job: Job, source: Source, end: float | None) -> Phase:
+    """All of the picture, or its part up to `end`, 0 to 1 of the schedule."""
+    request = job.request
+    pipe, steps = build_pipeline(job, source, Task.TEXT), request.sampling.num_inference_steps
+    call = _call(job, source, steps) | {"width": request.size.width, "height": request.size.height}
+    if end is not None:
+        call["denoising_end"] = end
+        steps = _shared(pipe.scheduler, steps, end).before
+    return Phase(pipe, source.role.record, source.role.family, call, steps)
+
+
+def _refiner(job: Job, source: Source, refiner: Refiner) -> Phase:
+    """The rest from `switch_at` on. From 0 on it begins with the noise, which no base has scaled."""
+    steps, start = refiner.num_inference_steps or job.request.sampling.num_inference_steps, refiner.switch_at
+    pipe = build_pipeline(job, source, Task.REFINE)
+    call = _call(job, source, steps) | {"denoising_start": start, "strength": 1.0}
+    shared = _shared(pipe.scheduler, steps, start)
+    scale = 1.0 if start > 0 else shared.noise
+    role = source.role
+    return Phase(pipe, role.record, role.family, call, shared.after, takes="image", scale=scale)
+
+
+def _call(job: Job, source: Source, steps: int) -> dict[str, Any]:
+    return {
+        **source.conditioning.call,
+        **by_feature(job.request, source.role.family),
+        "guidance_scale": job.request.sampling.guidance_scale,
+        "num_inference_steps": steps,
     }
-    pipe = build_pipeline(job, job.model, model, family, Task.TEXT)
-    return (Phase(pipe, job.model, family, call, sampling.num_inference_steps),)
 
 
-def build_pipeline(job: Job, record: ModelRecord, model: Model, family: Family, task: Task) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Steps `before` and `after` the switch; `noise` is the spread that the sampler's first latents have."""
+
+    before: int
+    after: int
+    noise: float
+
+
+def _shared(scheduler: Any, steps: int, switch_at: float) -> _Shared:
+    """How diffusers 0.42 cuts the schedule: where it falls below (1 - switch_at) of the trained timesteps."""
+    scheduler = type(scheduler).from_config(
+        scheduler.config
+    )  # counting must leave no trace in the pipeline's own
+    scheduler.set_timesteps(steps)
+    trained = scheduler.config.num_train_timesteps
+    cut = round(trained - switch_at * trained) if switch_at > 0 else trained + 1
+    calls = len(scheduler.timesteps)
+    before = int((scheduler.timesteps >= cut).sum())
+    after = calls - before
+    if scheduler.order == 2 and after % 2 == 0 and switch_at > 0:
+        after += (
+            1  # the second half of a step that Heun began; StableDiffusionXLImg2ImgPipeline.get_timesteps
+        )
+    order, noise = scheduler.order, float(scheduler.init_noise_sigma)
+    return _Shared(math.ceil(before / order), math.ceil(after / order), noise)
+
+
+def build_pipeline(job: Job, source: Source, task: Task) -> Any:
     """The family's diffusers pipeline around the loaded parts; costs no copy."""
+    record, family, model = source.role.record, source.role.family, source.model
     row = scheduler_by_id(job.request.sampling.scheduler)
     scheduler = build_scheduler(
         row, model.parts["scheduler"], prediction_of(record, family).value, family.scheduler

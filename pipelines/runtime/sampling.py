@@ -52,7 +52,7 @@ def denoise(
             unpacked,
         )
         progress.begins(phase.steps, previewer)
-        latents = _drawn(phase, latents, generator, job, progress)
+        latents = _drawn(phase, latents * phase.scale, generator, job, progress)
     return unpacked(latents)
 
 

@@ -12,11 +12,15 @@ from pipelines.spec.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """`model` is the record of `request.model`. The flag is the job's own: a late click never hits the next."""
+    """`model` is the record of `request.model`, `refiner` of `request.refiner.model`.
+
+    The flag is the job's own: a late click never hits the next.
+    """
 
     id: int
     request: GenerationRequest
     model: ModelRecord
+    refiner: ModelRecord | None = None
     _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def cancel(self) -> None:

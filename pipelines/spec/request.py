@@ -59,6 +59,23 @@ class SizeConditioning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refiner:
+    """`model` finishes the picture from `switch_at` on, 0 (all of it) to 1 (nothing), on the same schedule.
+
+    `num_inference_steps` None is the base's; other ones cut the schedule elsewhere, so that the levels of noise meet
+    only nearly. `prompt` None is the request's. The scores, 0 to 10, are of the pictures to come near to and to keep
+    away from, for a refiner that learned them.
+    """
+
+    model: str
+    switch_at: float = 0.8
+    num_inference_steps: int | None = None
+    prompt: str | None = None
+    aesthetic_score: float = 6.0
+    negative_aesthetic_score: float = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInput:
     """A picture to start from. `path` is a stored copy; `strength` 0 (keep) to 1 (ignore)."""
 
@@ -99,6 +116,7 @@ class GenerationRequest:
     size: Size = Size()
     true_cfg_scale: float = 1.0
     size_conditioning: SizeConditioning = SizeConditioning()
+    refiner: Refiner | None = None
     image: ImageInput | None = None
     controls: tuple[ControlInput, ...] = ()
     loras: tuple[LoraInput, ...] = ()

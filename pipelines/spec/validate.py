@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families.base import Family, Feature, Prediction, Task
+from pipelines.spec.problem import Problem, prediction_of
 from pipelines.spec.record import ModelRecord
+from pipelines.spec.refining import refiner_problems
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
+
+__all__ = ["Problem", "prediction_of", "problems"]
 
 MAX_GUIDANCE = 30.0
 MAX_COUNT = 64
 MAX_TOLD_SIDE = 16384  # of a size that the model is only told of
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """`field` is a dotted path such as `size.width`; `message` one sentence, `hint` what to do."""
-
-    field: str
-    message: str
-    hint: str = ""
-
-
 def problems(
-    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+    request: GenerationRequest,
+    record: ModelRecord | None,
+    family: Family | None,
+    refiner: ModelRecord | None = None,
 ) -> tuple[Problem, ...]:
-    """Everything that keeps this request from running with this model; empty when it can run. Does no I/O."""
-    return tuple(_problems(request, record, family))
+    """Everything that keeps this request from running with this model; empty when it can run. Does no I/O.
 
-
-def prediction_of(record: ModelRecord | None, family: Family) -> Prediction:
-    """What this model predicts: its own word where it has one, else its family's."""
-    own = record.prediction if record else ""
-    return Prediction(own) if own in tuple(Prediction) else family.prediction
+    `refiner` is the record of `request.refiner.model`.
+    """
+    return tuple(_problems(request, record, family, refiner))
 
 
 def _problems(
-    request: GenerationRequest, record: ModelRecord | None, family: Family | None
+    request: GenerationRequest,
+    record: ModelRecord | None,
+    family: Family | None,
+    refiner: ModelRecord | None,
 ) -> Iterator[Problem]:
     yield from _model(request, record, family)
     yield from _sampling(request, record, family)
@@ -51,6 +48,7 @@ def _problems(
         yield from _size(request.size, family)
         yield from _true_cfg(request)
         yield from _size_conditioning(request.size_conditioning)
+        yield from refiner_problems(request, family, refiner)
         yield from _inputs(request, family)
 
 

@@ -46,6 +46,10 @@ KNOWN |= {
     name: facts("FluxPipeline", FLUX_PARTS, transformer={"guidance_embeds": guided, "in_channels": 64})
     for name, guided in (("flux", True), ("flux-schnell", False))
 }
+REFINER_PARTS = [part for part in XL_PARTS if part not in ("text_encoder", "tokenizer")]
+KNOWN["sdxl-refiner"] = facts(
+    "StableDiffusionXLImg2ImgPipeline", REFINER_PARTS, unet={"cross_attention_dim": 1280, "in_channels": 4}
+)
 
 
 @pytest.mark.parametrize("family", KNOWN)

@@ -238,7 +238,8 @@ def test_the_sdxl_vae_decodes_in_float32_where_it_says_so(engine, records, monke
     monkeypatch.setattr(
         decoding, "_with_room", lambda pipe, *_: seen.append(pipe.vae.dtype) or torch.zeros(1, 3, 8, 8)
     )
-    pipe = engine.compute.phases(job, model, family, engine.compute.encode(job, model, family))[0].pipe
+    (source,) = engine.compute.cast(job, engine.compute.roles(job, family), [model])
+    pipe = engine.compute.phases(job, [source])[0].pipe
     decoding.decode(pipe, torch.zeros(1, 4, 8, 8), job, print, family.latent)
     assert (seen, model.vae.dtype) == ([torch.float32], torch.float16)
 

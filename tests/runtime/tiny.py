@@ -85,10 +85,7 @@ def vae(folder: Path, **changes: Any) -> None:
     model.half().save_pretrained(folder / "vae")
 
 
-def index(
-    folder: Path, class_name: str, parts: tuple[str, ...], classes: Mapping[str, Any] = CLASSES, **more: Any
-) -> None:
-    listed = {part: classes[part] for part in parts}
+def index(folder: Path, class_name: str, listed: Mapping[str, Any], more: Mapping[str, Any] = {}) -> None:
     (folder / "model_index.json").write_text(json.dumps({"_class_name": class_name, **listed, **more}))
 
 
@@ -106,8 +103,14 @@ def sd2(folder: Path) -> None:
 
 def sdxl(folder: Path) -> None:
     _xl(folder, widths=(Text(width=16), Text(width=24, projection=20)), ids=6)
-    parts = tuple(name for name in CLASSES)
-    index(folder, "StableDiffusionXLPipeline", parts, force_zeros_for_empty_prompt=True)
+    index(folder, "StableDiffusionXLPipeline", CLASSES, {"force_zeros_for_empty_prompt": True})
+
+
+def sdxl_refiner(folder: Path) -> None:
+    _xl(folder, widths=(None, Text(width=24, projection=20)), ids=5)
+    absent = {"text_encoder": [None, None], "tokenizer": [None, None]}
+    settings = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
+    index(folder, "StableDiffusionXLImg2ImgPipeline", CLASSES | absent, settings)
 
 
 def _xl(folder: Path, widths: tuple[Text | None, Text], ids: int) -> None:
@@ -152,7 +155,7 @@ def _flux(folder: Path, guidance: bool, shift: dict[str, Any]) -> None:
         use_post_quant_conv=False,
     )  # fmt: skip
     FlowMatchEulerDiscreteScheduler(**shift).save_pretrained(folder / "scheduler")
-    index(folder, "FluxPipeline", (*FLUX_CLASSES,), FLUX_CLASSES)
+    index(folder, "FluxPipeline", FLUX_CLASSES)
 
 
 def t5(folder: Path, width: int) -> None:
@@ -182,6 +185,7 @@ TINY: Mapping[str, Callable[[Path], None]] = {
     "sd1": make_tiny,
     "sd2": sd2,
     "sdxl": sdxl,
+    "sdxl-refiner": sdxl_refiner,
     "flux": flux,
     "flux-schnell": flux_schnell,
 }

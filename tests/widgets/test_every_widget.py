@@ -22,8 +22,9 @@ from PySide6.QtWidgets import (
 
 from desktop.theme import COLOURS, Theme, apply, colour
 from pipelines.spec.families.sd1 import SD1
+from pipelines.spec.families.sdxl import SDXL
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import Prompt, Sampling
+from pipelines.spec.request import Prompt, Refiner, Sampling
 from pipelines.spec.validate import Problem
 from widgets.banner import Banner
 from widgets.canvas import Canvas
@@ -35,8 +36,11 @@ from widgets.inputs_panel import InputsPanel
 from widgets.model_panel import ModelPanel
 from widgets.plain import ElidedLabel, Label, plain_tooltip
 from widgets.prompt_panel import PromptPanel
+from widgets.refiner_panel import RefinerPanel
 from widgets.sampling_panel import SamplingPanel
+from widgets.size_conditioning_panel import SizeConditioningPanel
 from widgets.size_panel import SizePanel
+from widgets.true_cfg_panel import TrueCfgPanel
 from widgets.viewer import Viewer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +108,18 @@ def banner():
     return widget
 
 
-MAKERS = (prompt, model, SizePanel, sampling, CountPanel, button, viewer, strip, inputs, banner)
+def refiner():
+    panel = RefinerPanel()
+    panel.set_family(SDXL)
+    panel.set_records((ModelRecord(id="r", path="/r", title=MARKUP, family="sdxl-refiner"),))
+    panel.setValue(Refiner(model="r", prompt=MARKUP))
+    return panel
+
+
+MAKERS = (
+    prompt, model, SizePanel, sampling, CountPanel, button, viewer, strip, inputs, banner, refiner,
+    TrueCfgPanel, SizeConditioningPanel,
+)  # fmt: skip
 
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)

@@ -35,30 +35,52 @@ class Infotext:
         return next((by_name[name.lower()] for name in names if name.lower() in by_name), "")
 
 
-def infotext(request: GenerationRequest, *, model_name: str, seed: int, size: tuple[int, int]) -> str:
-    """The text for one picture. A hash that nobody has computed is left out."""
+def infotext(
+    request: GenerationRequest,
+    *,
+    model_name: str,
+    seed: int,
+    size: tuple[int, int],
+    refiner_name: str = "",
+    distilled: bool = False,
+) -> str:
+    """The text for one picture. A hash that nobody has computed is left out.
+
+    `distilled`: guidance is an input of the model, and A1111's CFG is `true_cfg_scale`, as Forge writes it for FLUX.
+    """
     lines = [request.prompt.text]
     if request.prompt.negative:
         lines.append(f"{NEGATIVE} {request.prompt.negative}")
-    pairs = _pairs(request, model_name, seed, size)
+    pairs = _pairs(request, model_name, seed, size, refiner_name, distilled)
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs if value))
     # NUL ends a text in many readers, and half of a surrogate pair cannot be encoded.
     return "\n".join(lines).replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _pairs(
-    request: GenerationRequest, model_name: str, seed: int, size: tuple[int, int]
+    request: GenerationRequest,
+    model_name: str,
+    seed: int,
+    size: tuple[int, int],
+    refiner_name: str,
+    distilled: bool,
 ) -> Iterator[tuple[str, str]]:
     sampler, schedule = _sampler(request.sampling.scheduler)
     yield "Steps", str(request.sampling.num_inference_steps)
     yield "Sampler", sampler
     yield "Schedule type", schedule
-    yield "CFG scale", f"{request.sampling.guidance_scale:g}"
+    guidance = request.sampling.guidance_scale
+    yield "CFG scale", f"{request.true_cfg_scale if distilled else guidance:g}"
+    if distilled:
+        yield "Distilled CFG Scale", f"{guidance:g}"
     yield "Seed", str(seed)
     yield "Size", f"{size[0]}x{size[1]}"
     yield "Model", model_name
     if request.image:
         yield "Denoising strength", f"{request.image.strength:g}"
+    if request.refiner:
+        yield "Refiner", refiner_name or request.refiner.model
+        yield "Refiner switch at", f"{request.refiner.switch_at:g}"
     yield "Version", NAME
 
 

@@ -15,12 +15,13 @@ from pipelines.library.folders import inputs_dir
 from pipelines.library.metadata.infotext import Infotext
 from pipelines.library.names import slug
 from pipelines.spec.errors import RequestError
-from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Sampling, Size
+from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Refiner, Sampling, Size
 from pipelines.spec.schedulers import find
 from pipelines.spec.validate import MAX_COUNT, MAX_GUIDANCE, MAX_STEPS
 
 MAX_SIDE = 16384
-_NESTED = {"prompt", "sampling", "size"}
+_NESTED = {"prompt", "sampling", "size", "size_conditioning", "refiner"}
+_HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,19 @@ def _bounded(request: GenerationRequest, notes: list[str]) -> GenerationRequest:
         ),
         size=Size(width=width, height=height),
         count=_clamped("count", request.count, 1, MAX_COUNT, notes),
+        true_cfg_scale=_clamped("true CFG", request.true_cfg_scale, 1.0, MAX_GUIDANCE, notes),
+        refiner=_bounded_refiner(request.refiner, notes),
     )
+
+
+def _bounded_refiner(refiner: Refiner | None, notes: list[str]) -> Refiner | None:
+    if refiner is None:
+        return None
+    steps = refiner.num_inference_steps
+    if steps is not None:
+        steps = _clamped("refiner's steps", steps, 1, MAX_STEPS, notes)
+    switch_at = _clamped("switch to the refiner", refiner.switch_at, 0.0, 1.0, notes)
+    return dataclasses.replace(refiner, switch_at=switch_at, num_inference_steps=steps)
 
 
 def _clamped(name: str, value: Any, least: Any, most: Any, notes: list[str]) -> Any:
@@ -132,11 +145,12 @@ def from_infotext(text: Infotext) -> Understood:
     """The request behind A1111's text: what it says and we know; the rest stays at its default."""
     notes: list[str] = []
     default = Sampling()
+    cfg, distilled = text.get("CFG scale"), text.get("Distilled CFG Scale")
     seed = _number(text.get("Seed"), "seed", None, notes)
     sampling = Sampling(
         scheduler=_scheduler(text, default.scheduler, notes),
         num_inference_steps=int(_number(text.get("Steps"), "steps", default.num_inference_steps, notes)),
-        guidance_scale=float(_number(text.get("CFG scale"), "guidance", default.guidance_scale, notes)),
+        guidance_scale=float(_number(distilled or cfg, "guidance", default.guidance_scale, notes)),
         seed=int(seed or 0),
     )
     request = GenerationRequest(
@@ -144,9 +158,21 @@ def from_infotext(text: Infotext) -> Understood:
         prompt=Prompt(text=text.prompt, negative=text.negative),
         sampling=sampling,
         size=_size(text.get("Size"), notes),
+        true_cfg_scale=float(_number(cfg, "true CFG", 1.0, notes)) if distilled else 1.0,
+        refiner=_refiner(text, notes),
     )
     own_seed = None if seed is None else _whole(int(seed), 0, 2**64)
     return Understood(request=_bounded(request, notes), seed=own_seed, notes=tuple(notes))
+
+
+def _refiner(text: Infotext, notes: list[str]) -> Refiner | None:
+    """From `Refiner: name [hash]` and `Refiner switch at: 0.8`."""
+    model = slug(_HASH.sub("", text.get("Refiner"))) if text.get("Refiner") else ""
+    if not model:
+        return None
+    default = Refiner(model=model)
+    at = _number(text.get("Refiner switch at"), "switch to the refiner", default.switch_at, notes)
+    return dataclasses.replace(default, switch_at=float(at))
 
 
 def _number(text: str, name: str, default: Any, notes: list[str]) -> Any:

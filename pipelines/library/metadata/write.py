@@ -12,6 +12,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from pipelines.library.metadata.infotext import infotext
 from pipelines.library.version import program
+from pipelines.spec.errors import ModelError
+from pipelines.spec.families import by_id
+from pipelines.spec.families.base import Feature
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 
@@ -30,13 +33,30 @@ def png_info(
     size: tuple[int, int],
     seconds: float,
     marks: tuple[str, ...] = (),
+    refiner: ModelRecord | None = None,
 ) -> PngInfo:
     """The text chunks of one PNG. `size` is (width, height) of the picture in pixels."""
     info = PngInfo()
     own = own_json(request, seed=seed, image_index=image_index, seconds=seconds, marks=marks)
-    add_text(info, PARAMETERS, infotext(request, model_name=record.title, seed=seed, size=size))
+    text = infotext(
+        request,
+        model_name=record.title,
+        seed=seed,
+        size=size,
+        refiner_name=refiner.title if refiner else "",
+        distilled=distilled_guidance(record),
+    )
+    add_text(info, PARAMETERS, text)
     add_text(info, OWN, own)
     return info
+
+
+def distilled_guidance(record: ModelRecord) -> bool:
+    """Whether `guidance_scale` is an input of the model, and CFG something else beside it."""
+    try:
+        return Feature.TRUE_CFG in by_id(record.family).supports
+    except ModelError:
+        return False
 
 
 def add_text(info: PngInfo, keyword: str, text: str) -> None:

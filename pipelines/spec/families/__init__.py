@@ -8,8 +8,9 @@ from pipelines.spec.families.flux import FLUX_DEV, FLUX_SCHNELL
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sd2 import SD2
 from pipelines.spec.families.sdxl import SDXL
+from pipelines.spec.families.sdxl_refiner import SDXL_REFINER
 
-FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, FLUX_SCHNELL, FLUX_DEV)
+FAMILIES: tuple[Family, ...] = (SD1, SD2, SDXL, SDXL_REFINER, FLUX_SCHNELL, FLUX_DEV)
 
 
 def by_id(family_id: str) -> Family:

@@ -35,14 +35,20 @@ SDXL = Family(
         KeyCondition(part="text_encoder"),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
     ),
-    pipelines={Task.TEXT: "StableDiffusionXLPipeline", Task.IMAGE: "StableDiffusionXLImg2ImgPipeline"},
+    pipelines={
+        Task.TEXT: "StableDiffusionXLPipeline",
+        Task.IMAGE: "StableDiffusionXLImg2ImgPipeline",
+        Task.REFINE: "StableDiffusionXLImg2ImgPipeline",
+    },
     text=TextScheme.CLIP_CLIP,
     latent=LATENT,
     prediction=Prediction.EPSILON,
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=6.0),
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=1024),
-    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.SIZE_CONDITIONING}),
+    supports=frozenset(
+        {Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.SIZE_CONDITIONING, Feature.REFINER}
+    ),
     required_parts=(
         "unet",
         "vae",

@@ -1,0 +1,27 @@
+"""The SDXL refiner: finishes SDXL's latents, with OpenCLIP-bigG alone and an aesthetic score instead of a target size.
+
+Podell et al. 2023, "SDXL", section 2.5. It learned the last fifth of the noise only and cannot begin a picture.
+"""
+
+from dataclasses import replace
+
+from pipelines.spec.families.base import Feature, KeyCondition, Task
+from pipelines.spec.families.sdxl import SDXL
+
+SDXL_REFINER = replace(
+    SDXL,
+    id="sdxl-refiner",
+    name="SDXL refiner",
+    classes=frozenset({"StableDiffusionXLImg2ImgPipeline"}),
+    detect=(
+        KeyCondition(part="text_encoder", present=False),
+        KeyCondition(part="text_encoder_2"),
+        KeyCondition(part="unet", key="in_channels", among=(4,)),
+    ),
+    pipelines={task: SDXL.pipelines[task] for task in (Task.IMAGE, Task.REFINE)},
+    counted="tokenizer_2",
+    supports=SDXL.supports - {Feature.REFINER} | {Feature.AESTHETIC_SCORE},
+    required_parts=("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"),
+    fixed={**SDXL.fixed, "text_encoder": None, "tokenizer": None},
+    settings={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
+)
