@@ -4,7 +4,7 @@ Three things that a small model at a small size needs and a large one can do wit
 * Noise offset. The SD schedule leaves 7 % of the picture at its last step, and in a 32 x 32 latent the mean of pure
   noise is so exact that the background could be read from it instead of from the text. An offset of the noise's mean
   (Guttenberg, "Diffusion with Offset Noise", 2023) hides it in training; nothing changes at inference.
-* The subject counts three times as much as the ground for most of the training: two small shapes are a tenth of a
+* The subject counts five times as much as the ground for most of the training: two small shapes are a tenth of a
   sheet, and their colours would be the last thing learned.
 * Errors count by the picture they make, not by the noise they name: of the loss on the noise alone, a wrong colour at
   the noisy end, where the text decides, is a hundredth. The weight is (SNR + 1) / SNR, as for a velocity (Salimans and
@@ -36,8 +36,8 @@ SCHEDULE = {
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
 }
-NOISE_OFFSET, GAMMA, HEAVIEST = 0.3, 5.0, 40.0
-SUBJECT, SUBJECT_UNTIL = 3.0, 0.8  # the weight of the subject, and the fraction of the training that has it
+NOISE_OFFSET, GAMMA, HEAVIEST = 0.3, 5.0, 80.0
+SUBJECT, SUBJECT_UNTIL = 5.0, 0.85  # the weight of the subject, and the fraction of the training that has it
 
 
 def build() -> UNet2DConditionModel:
@@ -79,7 +79,7 @@ def loss_of(
 ) -> torch.Tensor:
     noise = torch.randn_like(z) + NOISE_OFFSET * torch.randn(*z.shape[:2], 1, 1, device=z.device)
     spread = (torch.arange(len(z), device=z.device) + torch.rand(len(z), device=z.device)) / len(z)
-    t = (spread.pow(0.8) * 1000).long().clamp(0, 999)  # one of each stratum, a few more of the noisy half
+    t = (spread.pow(0.6) * 1000).long().clamp(0, 999)  # one of each stratum, more of the noisy half
     noisy = schedule.add_noise(z, noise, t)
     with mixed_precision(z.device.type):
         predicted = unet(noisy, t, embeds).sample

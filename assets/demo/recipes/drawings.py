@@ -73,7 +73,7 @@ class Drawing:
 
 def random_drawing(rng: random.Random, kind: str | None = None) -> Drawing:
     """One drawing of the training distribution, of `kind` or of any: pairs are the hardest and come most often."""
-    kind = kind or rng.choices(KINDS, (32, 14, 38, 16))[0]
+    kind = kind or rng.choices(KINDS, (26, 12, 48, 14))[0]
     if kind == "scene":
         return Drawing(
             kind=kind, thing=rng.choice(THINGS), color=rng.choice(THING_COLORS), time=rng.choice(TIMES)
