@@ -79,6 +79,7 @@ def test_the_pixels_are_those_of_the_plain_ensemble(engine, base, refiner, sched
 
 def test_own_steps_and_scores_change_the_picture(engine, base, refiner):
     request = asked(refiner, switch_at=0.5)
+    assert request.refiner
     own = {
         "num_inference_steps": 20,
         "aesthetic_score": 1.0,

@@ -1,0 +1,1 @@
+"""The true-size architectures, written from their hyper-parameters with random weights."""

@@ -1,0 +1,67 @@
+"""The window with models of several families: the panels follow, and the refiner's record goes with the job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines.spec.families import by_id
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest, Refiner, Size, SizeConditioning
+
+RECORDS = tuple(
+    ModelRecord(id=name, path=f"/nowhere/{name}", title=name, family=name)
+    for name in ("sdxl", "sdxl-refiner", "flux", "sd1")
+)
+REQUEST = GenerationRequest(
+    model="sdxl",
+    sampling=by_id("sdxl").sampling,
+    size=Size(width=1024, height=1024),
+    size_conditioning=SizeConditioning(crop_top=8),
+    refiner=Refiner(model="sdxl-refiner", switch_at=0.7),
+)
+
+
+@pytest.fixture
+def session(application):
+    application.session.set_records(RECORDS)
+    return application.session
+
+
+def test_a_request_with_a_refiner_is_shown_and_comes_back(session):
+    assert session.set_request(REQUEST) == ()
+    assert session.request() == REQUEST
+    assert session.state.reason == ""
+
+
+def test_another_family_takes_only_what_it_can(session):
+    session.set_request(REQUEST)
+    session._panels["model"].setValue("flux")
+    request = session.request()
+    assert (request.refiner, request.size_conditioning) == (None, SizeConditioning())
+    assert request.sampling.scheduler == "flow_euler"
+    assert session.state.reason == ""
+
+
+@pytest.mark.parametrize(
+    "refiner", [Refiner(model="gone"), Refiner(model="sdxl-refiner", switch_at=7.0), Refiner(model="flux")]
+)
+def test_a_refiner_that_cannot_be_used_is_left_out_and_told(session, refiner):
+    found = session.set_request(replace(REQUEST, refiner=refiner))
+    assert [problem.field.partition(".")[0] for problem in found] == ["refiner"]
+    assert session.request() == replace(REQUEST, refiner=None)
+
+
+def test_a_told_size_that_no_model_takes_is_left_out(session):
+    told = SizeConditioning(original=Size(width=99999, height=64))
+    (problem,) = session.set_request(replace(REQUEST, size_conditioning=told))
+    assert problem.field == "size_conditioning.original.width"
+    assert session.request().size_conditioning == SizeConditioning()
+
+
+def test_the_refiners_record_goes_with_the_job(session, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(session._bridge._lane.worker, "submit", jobs.append)
+    session.submit(REQUEST, RECORDS[0])
+    assert jobs[0].refiner == RECORDS[1]
