@@ -82,6 +82,10 @@ def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     pipeline.to(torch.float16).save_pretrained(temporary, safe_serialization=True)
+    for path in temporary.glob("*/config.json"):  # diffusers writes down where a part was read from
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (temporary / "emulsion.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     card = out / "README.md"
     if card.exists():
