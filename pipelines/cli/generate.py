@@ -10,7 +10,7 @@ import queue
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
 from pipelines.library.folders import default_output_dir
 from pipelines.runtime.worker import Engine, Worker
+from pipelines.spec.advice import advice
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
     Event,
@@ -36,6 +37,7 @@ from pipelines.spec.events import (
     WorkerReady,
     is_terminal,
 )
+from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.request import GenerationRequest
@@ -132,7 +134,8 @@ def run(args: argparse.Namespace) -> int:
         threads=_threads(args.threads),
         preview_interval_s=0,
     )
-    listener = _JsonLines(request) if args.json else _Terminal(request)
+    notes = [note.told for note in advice(request, by_id(record.family))]
+    listener = _JsonLines(request, notes) if args.json else _Terminal(request, notes)
     # What a library prints must not come between the JSON lines.
     with contextlib.redirect_stdout(sys.stderr):
         return _draw(Job(id=1, request=request, model=record, refiner=refiner), options, listener)
@@ -226,9 +229,9 @@ class _Listener:
 
 
 class _JsonLines(_Listener):
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
         super().__init__(request)
-        self._print({"event": "request", "request": request.to_dict()})
+        self._print({"event": "request", "request": request.to_dict(), "notes": notes})
 
     def hear(self, event: Event) -> None:
         super().hear(event)
@@ -247,12 +250,14 @@ class _JsonLines(_Listener):
 class _Terminal(_Listener):
     """Progress on stderr, the paths of the pictures on stdout."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
         super().__init__(request)
         self._progress = Progress(request, sys.stderr)
         last = request.sampling.seed + request.count - 1
         seeds = f"Seed {request.sampling.seed}" + (f" to {last}" if request.count > 1 else "")
         output.say(f"{seeds}, model {request.model}, {request.size.width}x{request.size.height}")
+        for note in notes:
+            output.say(f"Note: {note}")
 
     def hear(self, event: Event) -> None:
         super().hear(event)
