@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
 TOKEN_DELAY_MS = 150
+SAVE_DELAY_MS = 2000  # of rest until what was typed is on disk, for the next start after a crash
 CLOSE_LIMIT_S = 4.0
 
 
@@ -96,6 +97,9 @@ class Application(QObject):
         self._token_timer = QTimer(self)
         self._token_timer.setSingleShot(True)
         self._token_timer.setInterval(TOKEN_DELAY_MS)
+        self._save_timer = QTimer(self)
+        self._save_timer.setSingleShot(True)
+        self._save_timer.setInterval(SAVE_DELAY_MS)
         self._started = False
         self._restored = False
         self._closed = False
@@ -133,6 +137,7 @@ class Application(QObject):
         self.pictures.settingsRead.connect(self._restore)
         self.notifications.bugSeen.connect(self._save_settings)
         self._token_timer.timeout.connect(self._count_tokens)
+        self._save_timer.timeout.connect(self._save_settings)
         window.painted.connect(self._first_paint)
         window.closing.connect(self.close)
         window.themeChosen.connect(self._choose_theme)
@@ -278,6 +283,7 @@ class Application(QObject):
         self.window.inputs.set_family(self.session.family())
         if self._restored:
             self.settings.change(last_request=request)
+            self._save_timer.start()
 
     @Slot()
     def _count_tokens(self) -> None:
@@ -389,6 +395,7 @@ class Application(QObject):
         locked = self.window.panels["sampling"].seed_locked()
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
         self._token_timer.stop()
+        self._save_timer.stop()
         try:
             self.settings.write()
         except OSError as error:

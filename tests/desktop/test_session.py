@@ -110,6 +110,12 @@ def test_advice_leaves_generate_on(application):
     assert not any(field.problem() for field in panels["prompt"].findChildren(Field))
 
 
+def test_what_was_typed_is_on_disk_before_the_window_closes(application, qtbot):
+    application.window.panels["prompt"].setValue(Prompt(text="a fox in a crash"))
+    written = application.settings.path
+    qtbot.waitUntil(lambda: written.exists() and "a fox in a crash" in written.read_text(), timeout=10_000)
+
+
 def test_a_repaired_problem_goes_away(application):
     panel = application.window.panels["size"]
     panel.setValue(Size(width=65, height=64))
