@@ -22,7 +22,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 
 from assets.demo.recipes import loop, t5_encoder, text_encoder
 from assets.demo.recipes.batches import Batches
-from assets.demo.recipes.denoiser import SUBJECT, SUBJECT_UNTIL, subject_weights
+from assets.demo.recipes.denoiser import SUBJECT, SUBJECT_UNTIL, subject_mask, subject_weights
 from assets.demo.recipes.reading import tokens_of
 from assets.demo.recipes.training import load_checkpoint, mixed_precision
 
@@ -121,7 +121,7 @@ def train(
         noisy, sigma, wanted = _noisy(z)
         guidance = torch.empty(batch, device=device).uniform_(*GUIDANCE)
         error = F.mse_loss(velocity(module, noisy, sigma, guidance, *encode(texts)), wanted, reduction="none")
-        return (error * subject_weights(z, SUBJECT if fraction < SUBJECT_UNTIL else 1.0)).mean()
+        return (error * subject_weights(subject_mask(z), SUBJECT if fraction < SUBJECT_UNTIL else 1.0)).mean()
 
     loop.train(
         work / "flux.pt", module.to(device), loss, seconds, rate=rate, rank=rank, refresh=batches.refresh
