@@ -183,6 +183,7 @@ class Application(QObject):
 
     def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
         self.session.set_records(records)
+        records = self.session.records()
         if not records:
             self.pictures.show_no_model(folders.models_dir())
             self.notifications.error("No model was found.", "Open models folder", self._open_models)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
@@ -150,10 +150,11 @@ class EngineBridge(QObject):
         record: ModelRecord,
         job_id: int | None = None,
         refiner: ModelRecord | None = None,
+        parts: Mapping[str, ModelRecord] | None = None,
     ) -> int:
         """The job's id. `job_id` names a job that the store already holds, of an earlier run."""
         job_id = self._stored(request) if job_id is None else job_id
-        job = Job(id=job_id, request=request, model=record, refiner=refiner)
+        job = Job(id=job_id, request=request, model=record, refiner=refiner, parts=parts or {})
         if self._lane is None:
             self._early.append(job)
         else:
@@ -189,7 +190,7 @@ class EngineBridge(QObject):
                 held.cancel()  # only there: it has not begun, a pause held it, and so it goes first here
                 waiting = {held.id: held} | waiting
             self._early = [
-                Job(id=j.id, request=j.request, model=j.model, refiner=j.refiner)
+                Job(id=j.id, request=j.request, model=j.model, refiner=j.refiner, parts=j.parts)
                 for j in waiting.values()
                 if j.id != lost
             ]

@@ -11,6 +11,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.engine_bridge import EngineBridge
 from pipelines.spec import families
+from pipelines.spec.adding import added
 from pipelines.spec.advice import advice
 from pipelines.spec.errors import EngineError, shortened
 from pipelines.spec.events import (
@@ -26,7 +27,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.families.base import Family
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
 
@@ -77,7 +78,8 @@ class Session(QObject):
         super().__init__(parent)
         self._bridge = bridge
         self._panels = panels
-        self._records: dict[str, ModelRecord] = {}
+        self._records: dict[str, ModelRecord] = {}  # of what draws
+        self._parts: dict[str, ModelRecord] = {}  # of what goes with it
         self._looked = False
         self._base = GenerationRequest(model="")
         self._open: dict[int, GenerationRequest] = {}
@@ -102,7 +104,9 @@ class Session(QObject):
         return family_of(self.record())
 
     def set_records(self, records: tuple[ModelRecord, ...]) -> None:
-        """The models there are. The chosen one is kept if it is still there, else the first usable one."""
+        """All there is. The chosen model is kept if it is still there, else the first usable one is taken."""
+        self._parts = {record.id: record for record in records if record.kind is not Kind.CHECKPOINT}
+        records = tuple(record for record in records if record.kind is Kind.CHECKPOINT)
         self._records = {record.id: record for record in records}
         self._looked = True
         now = self.request()
@@ -120,11 +124,15 @@ class Session(QObject):
     def _refiner(self, request: GenerationRequest) -> ModelRecord | None:
         return self._records.get(request.refiner.model) if request.refiner else None
 
+    def _problems(self, request: GenerationRequest, record: ModelRecord | None) -> tuple[Problem, ...]:
+        return problems(request, record, family_of(record), self._refiner(request), self._parts)
+
     def knows(self, job_id: int) -> bool:
         """Whether the job was submitted in this run and has not ended."""
         return job_id in self._open
 
     def records(self) -> tuple[ModelRecord, ...]:
+        """The models, without what goes with them."""
         return tuple(self._records.values())
 
     def set_request(self, request: GenerationRequest) -> tuple[Problem, ...]:
@@ -136,14 +144,14 @@ class Session(QObject):
             left_out = []
         left_out += _long_prompts(request.prompt)
         record = self._records.get(request.model)
-        found = problems(request, record, family_of(record), self._refiner(request))
+        found = self._problems(request, record)
         for problem in found:
             request = _with_field_of(request, now, problem.field)
         self._fill(request)
         return (*left_out, *found)
 
     def _fill(self, request: GenerationRequest) -> None:
-        self._base = request
+        self._base = request = self._without_hidden(request)
         self._filling = True
         try:
             self._model = request.model
@@ -153,6 +161,15 @@ class Session(QObject):
         finally:
             self._filling = False
         self._panel_changed()
+
+    def _without_hidden(self, request: GenerationRequest) -> GenerationRequest:
+        """What does not fit the model and has no panel is left out: nobody could take it away."""
+        record = self._records.get(request.model)
+        for problem in self._problems(request, record) if record else ():
+            name = problem.field.partition(".")[0].partition("[")[0]
+            if name not in self._panels:
+                request = replace(request, **{name: getattr(GenerationRequest(model=""), name)})
+        return request
 
     @Slot()
     def _panel_changed(self) -> None:
@@ -180,8 +197,7 @@ class Session(QObject):
 
     def _check(self, request: GenerationRequest) -> None:
         record = self._records.get(request.model)
-        refiner = self._refiner(request)
-        found = problems(request, record, family_of(record), refiner) if self._records else ()
+        found = self._problems(request, record) if self._records else ()
         told = (*found, *advice(request, family_of(record)))
         for panel in self._panels.values():
             panel.set_problems(told)
@@ -208,7 +224,8 @@ class Session(QObject):
         """Also for jobs of an earlier run, with their id. A pause that holds no other job ends with it."""
         if not self._open:
             self._bridge.resume()
-        job_id = self._bridge.submit(request, record, job_id, self._refiner(request))
+        parts = added(request, self._parts)
+        job_id = self._bridge.submit(request, record, job_id, self._refiner(request), parts)
         self._open.setdefault(job_id, request)
         text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"
         if not self.state.busy:
@@ -332,6 +349,10 @@ def _with_defaults(
 def _with_field_of(request: GenerationRequest, other: GenerationRequest, path: str) -> GenerationRequest:
     """`request`, with the field at the dotted `path` taken from `other`."""
     name, _, inner = path.partition(".")
+    name, listed, _ = name.partition(
+        "["
+    )  # of one in a list the whole list is taken: the other's may be shorter
+    inner = "" if listed else inner
     if not inner or "." in inner or None in (getattr(request, name), getattr(other, name)):
         return replace(request, **{name: getattr(other, name)})
     value = replace(getattr(request, name), **{inner: getattr(getattr(other, name), inner)})

@@ -9,9 +9,11 @@ import os
 import random
 from typing import Any
 
+from pipelines.spec.adding import added
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families import by_id
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.job import Job
+from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.request import MAX_SEED, GenerationRequest
 from pipelines.spec.schedulers import find, scheduler_by_id
 from pipelines.spec.validate import problems
@@ -45,10 +47,8 @@ _SIZES = {
 _TEXT = ("prompt", "negative", "model", "refiner", "refiner_prompt")
 
 
-def compose(
-    args: argparse.Namespace, records: tuple[ModelRecord, ...]
-) -> tuple[GenerationRequest, ModelRecord, ModelRecord | None]:
-    """The request, complete and valid, with its model and its refiner.
+def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:
+    """The request, complete and valid, with the records of all that it names.
 
     Flags win over the file, the file over the defaults.
 
@@ -71,10 +71,14 @@ def compose(
     if _seed_is_open(data):
         _set(data, "sampling.seed", random.randrange(MAX_SEED - 64))
     refiner = _refiner(data.get("refiner"), records)
+    if args.lora is not None:
+        data["loras"] = [_lora(text) for text in args.lora]
+    _name_by_id(data.get("loras"), records)
     request = GenerationRequest.from_dict(data)
-    for problem in problems(request, record, by_id(record.family), refiner):
+    parts = added(request, {record.id: record for record in records})
+    for problem in problems(request, record, by_id(record.family), refiner, parts):
         raise RequestError(problem.field, problem.message, problem.hint)
-    return request, record, refiner
+    return Job(id=1, request=request, model=record, refiner=refiner, parts=parts)
 
 
 def _read_file(name: str) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def _size(text: str, flag: str) -> dict[str, Any]:
 
 def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
     """The record of this id; without one the first that can be used, which is the demo model."""
-    usable = [record for record in records if not record.problem]
+    usable = [r for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
     if wanted is None:
         if not usable:
             raise RequestError("model", "there is no model.", "Name its folder: --models DIR.")
@@ -151,6 +155,8 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
         if str(wanted).lower() in (record.id.lower(), record.path.lower()):
             if record.problem:
                 raise RequestError("model", f"'{record.id}' cannot be used: {record.problem}")
+            if record.kind is not Kind.CHECKPOINT:
+                break
             return record
     ids = [record.id for record in usable]
     name = shortened(wanted)
@@ -162,11 +168,31 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
 def _refiner(data: Any, records: tuple[ModelRecord, ...]) -> ModelRecord | None:
     """The record of the refiner that is asked for, its id put in place; None is told of by the check."""
     wanted = data.get("model") if isinstance(data, dict) else None
-    for record in records:
-        if wanted is not None and str(wanted).lower() in (record.id.lower(), record.path.lower()):
-            data["model"] = record.id
-            return record
-    return None
+    record = _record(wanted, records)
+    if record is not None:
+        data["model"] = record.id
+    return record
+
+
+def _record(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord | None:
+    """The one of this id or at this path; None when there is none, or none is asked for."""
+    name = str(wanted).lower()
+    same = (r for r in records if wanted is not None and name in (r.id.lower(), r.path.lower()))
+    return next(same, None)
+
+
+def _name_by_id(inputs: Any, records: tuple[ModelRecord, ...]) -> None:
+    """A request names parts by id; people may name them by their path. What isn't found is told of by the check."""
+    for given in inputs if isinstance(inputs, list) else ():
+        if isinstance(given, dict) and (record := _record(given.get("model"), records)):
+            given["model"] = record.id
+
+
+def _lora(text: str) -> dict[str, Any]:
+    """ID or ID:WEIGHT. A path may hold colons: only a number behind the last one is a weight."""
+    name, colon, weight = _read(text).rpartition(":")
+    value = _number(weight) if colon and name else weight
+    return {"model": _read(text)} if isinstance(value, str) else {"model": name, "weight": value}
 
 
 def _add_defaults(data: dict[str, Any], record: ModelRecord) -> None:

@@ -114,6 +114,12 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
     add("--true-cfg", metavar="G", help="FLUX: real guidance with the negative prompt, 1 to 30; 1 is off (1)")
     add("--original-size", metavar="WxH", help="SDXL: the size it is told the picture had once (its own)")
     add("--target-size", metavar="WxH", help="SDXL: the size it is told the picture has (its own)")
+    add(
+        "--lora",
+        metavar="ID[:WEIGHT]",
+        action="append",
+        help="a LoRA by the id that `models` lists, such as ink or ink:0.7; can be given again",
+    )
     add("--crop-left", metavar="N", help="SDXL: the pixels it is told were cut off at the left (0)")
     add("--crop-top", metavar="N", help="SDXL: the pixels it is told were cut off at the top (0)")
     add("--refiner", metavar="ID", help="SDXL: the model that finishes the picture, by id (none)")
@@ -126,7 +132,7 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Raises RequestError before anything heavy is loaded; then 0 done, 1 failed, 130 cancelled."""
-    request, record, refiner = compose(args, find_records(args.models))
+    job = compose(args, find_records(args.models))
     options = EngineOptions(
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),
@@ -134,11 +140,11 @@ def run(args: argparse.Namespace) -> int:
         threads=_threads(args.threads),
         preview_interval_s=0,
     )
-    notes = [note.told for note in advice(request, by_id(record.family))]
-    listener = _JsonLines(request, notes) if args.json else _Terminal(request, notes)
+    notes = [note.told for note in advice(job.request, by_id(job.model.family))]
+    listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
     # What a library prints must not come between the JSON lines.
     with contextlib.redirect_stdout(sys.stderr):
-        return _draw(Job(id=1, request=request, model=record, refiner=refiner), options, listener)
+        return _draw(job, options, listener)
 
 
 def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:

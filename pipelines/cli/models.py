@@ -17,7 +17,9 @@ NAME = "models"
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
-    about = "Lists the models: the ones that came with the program and the ones in your model folders."
+    about = (
+        "Lists the models and LoRAs: the ones that came with the program and the ones in your model folders."
+    )
     parser = sub.add_parser(NAME, help="list the models", description=about, allow_abbrev=False)
     add_models_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
@@ -54,10 +56,9 @@ def run(args: argparse.Namespace) -> int:
 def _lines(record: ModelRecord) -> Iterable[str]:
     size = f"{record.size_bytes / 1e6:.0f} MB" if record.size_bytes else ""
     side = f"{record.native_size}x{record.native_size}" if record.native_size else ""
-    facts = [fact for fact in (record.family, side, record.dtype, size) if fact]
+    facts = [fact for fact in (record.kind.value, record.family, side, record.dtype, size) if fact]
     yield f"{record.id}  {record.title}"
-    if facts:
-        yield f"    {', '.join(facts)}"
+    yield f"    {', '.join(facts)}"
     yield f"    {record.path}"
     if record.problem:
         yield f"    Cannot be used: {record.problem}"

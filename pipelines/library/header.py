@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,21 @@ from pipelines.spec.errors import ModelError
 # The largest real ones (FLUX, a LoRA with all its training tags) have 1 to 5 MB; the safetensors library allows
 # 100 MB, which json takes seconds and a gigabyte for, and the window would stand still meanwhile.
 MAX_HEADER_BYTES = 20_000_000
+METADATA = "__metadata__"
 _DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "F8_E4M3": "float8"}
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`dtype` of the most weights in torch's words; `size_bytes` of the whole file."""
+    """`dtype` of the most weights in torch's words; `size_bytes` of the whole file.
+
+    `shapes` are those of the tensors by name, `metadata` what the maker wrote beside them: foreign text.
+    """
 
     dtype: str
     size_bytes: int
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_header(path: Path) -> Header:
@@ -33,7 +40,12 @@ def read_header(path: Path) -> Header:
             if len(prefix) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise ModelError(f"{path.name} {_what_it_is(prefix, size)}.", "Download it again.")
             entries = json.loads(file.read(length))
-        return Header(dtype=_dtype(entries), size_bytes=_whole(path, entries, 8 + length, size))
+        return Header(
+            dtype=_dtype(entries),
+            size_bytes=_whole(path, entries, 8 + length, size),
+            shapes={n: tuple(map(int, e["shape"])) for n, e in entries.items() if n != METADATA},
+            metadata={str(n): str(text) for n, text in (entries.get(METADATA) or {}).items()},
+        )
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
@@ -54,7 +66,7 @@ def _what_it_is(prefix: bytes, size: int) -> str:
 
 def _whole(path: Path, entries: dict[str, Any], start: int, size: int) -> int:
     """The size of the file, which must reach as far as the tensors it names."""
-    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__"]
+    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != METADATA]
     needed = start + max(map(int, ends), default=0)
     if size < needed:
         raise ModelError(f"{path.name} is incomplete: {size} of {needed} bytes.", "Download it again.")
@@ -62,6 +74,6 @@ def _whole(path: Path, entries: dict[str, Any], start: int, size: int) -> int:
 
 
 def _dtype(entries: dict[str, Any]) -> str:
-    names = [entry["dtype"] for name, entry in entries.items() if name != "__metadata__"]
+    names = [entry["dtype"] for name, entry in entries.items() if name != METADATA]
     most = max(set(names), key=names.count, default="")
     return _DTYPES.get(most, str(most).lower())

@@ -1,10 +1,9 @@
-"""Models on disk: diffusers folders become `ModelRecord`s; no weight is loaded, no line of theirs is run."""
+"""What lies on disk becomes `ModelRecord`s: diffusers folders and single files; no weight is loaded, no code is run."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator
@@ -14,15 +13,14 @@ from typing import Any
 from pipelines.library.folder_checks import check_folder
 from pipelines.library.folders import models_dir
 from pipelines.library.names import slug
+from pipelines.library.own_facts import own_facts, read_json
+from pipelines.library.parts import SUFFIX, file_record
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import detected
 from pipelines.spec.families.base import Family, FolderFacts, Prediction
 from pipelines.spec.record import Format, Kind, ModelRecord
-from pipelines.spec.request import GenerationRequest, Sampling
-from pipelines.spec.validate import problems
 
 MAX_DEPTH = 4
-MAX_JSON_BYTES = 1_000_000
 INDEX = "model_index.json"
 _LOG = logging.getLogger(__name__)
 
@@ -37,15 +35,17 @@ def default_roots() -> tuple[Path, ...]:
 
 
 def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
-    """Every diffusers folder under `roots`, at most MAX_DEPTH folders down, in order of root and name.
+    """Every diffusers folder and safetensors file under `roots`, at most MAX_DEPTH folders down.
+
+    In order of root and name.
 
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
     seen: set[Path] = set()
     records: dict[str, ModelRecord] = {}
     for root in roots:
-        for folder in _model_folders(root, MAX_DEPTH, seen):
-            record = _record(folder)
+        for path in _found(root, MAX_DEPTH, seen):
+            record = _record(path) if path.is_dir() else file_record(_bare_record(path))
             if record.id in records:
                 mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
                 record = dataclasses.replace(record, id=f"{record.id}-{mark}")
@@ -53,8 +53,11 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     return tuple(records.values())
 
 
-def _model_folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
-    """Links are followed, but each real folder is visited once, so a loop of links ends."""
+def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
+    """Links are followed, but each real folder is visited once, so a loop of links ends.
+
+    A folder with a config.json is a part of a model, and so are the files in it.
+    """
     try:
         real = folder.resolve(strict=True)
         if real in seen:
@@ -64,26 +67,40 @@ def _model_folders(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
             yield folder
             return
         with os.scandir(folder) as entries:
-            below = sorted(entry.name for entry in entries if depth and os.path.isdir(entry.path))
+            paths = sorted((entry.name, entry.path) for entry in entries)
+        below = [name for name, path in paths if depth and os.path.isdir(path)]
+        files = [] if (folder / "config.json").exists() else [n for n, p in paths if _is_weights(n, p)]
     except (OSError, RuntimeError) as error:
         _LOG.info("not scanned: %s (%s)", folder, error)
         return
+    yield from (folder / name for name in files)
     for name in below:
-        yield from _model_folders(folder / name, depth - 1, seen)
+        yield from _found(folder / name, depth - 1, seen)
+
+
+def _is_weights(name: str, path: str) -> bool:
+    """A pipe is no file: reading it would never end."""
+    return name.lower().endswith(SUFFIX) and not name.startswith(".") and os.path.isfile(path)
+
+
+def _bare_record(path: Path) -> ModelRecord:
+    """Of a folder or a file, by its name alone."""
+    demo = demo_root() in path.resolve().parents
+    name = path.name if path.is_dir() else path.stem
+    return ModelRecord(
+        id=f"demo-{slug(name)}" if demo else slug(name),
+        path=str(path.absolute()),
+        title=name.encode("utf-8", "replace").decode(),
+        kind=Kind.CHECKPOINT if path.is_dir() else Kind.UNKNOWN,
+        format=Format.DIFFUSERS if path.is_dir() else Format.SINGLE_FILE,
+    )
 
 
 def _record(folder: Path) -> ModelRecord:
-    demo = folder.resolve().parent == demo_root()
-    record = ModelRecord(
-        id=f"demo-{slug(folder.name)}" if demo else slug(folder.name),
-        path=str(folder.absolute()),
-        title=folder.name.encode("utf-8", "replace").decode(),
-        kind=Kind.CHECKPOINT,
-        format=Format.DIFFUSERS,
-    )
+    record = _bare_record(folder)
     try:
-        index = _json(folder / INDEX)
-        own = _own_facts(folder)
+        index = read_json(folder / INDEX)
+        own = own_facts(folder / "emulsion.json")
         record = dataclasses.replace(record, **{k: v for k, v in own.items() if k != "family"})
         family = detected(_facts(folder, index), own.get("family", ""))
         record = dataclasses.replace(record, family=family.id, prediction=_prediction(folder))
@@ -109,7 +126,7 @@ def _facts(folder: Path, index: dict[str, Any]) -> FolderFacts:
 
 def _json_or_nothing(path: Path) -> dict[str, Any]:
     try:
-        return _json(path)
+        return read_json(path)
     except ModelError:
         return {}
 
@@ -137,37 +154,6 @@ def _prediction(folder: Path) -> str:
     return str(value)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Raises ModelError when the file is missing, too big, or not a JSON object."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
-        value = json.loads(data) if len(data) <= MAX_JSON_BYTES else None
-    except OSError as error:
-        raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path.name} is damaged.", "Download the model again.")
-    return value
-
-
-def _own_facts(folder: Path) -> dict[str, Any]:
-    """The fields of `emulsion.json` beside the model; one that is wrong is left out, the others hold."""
-    try:
-        facts = _json(folder / "emulsion.json")
-    except ModelError:
-        return {}
-    fields: dict[str, Any] = {}
-    for name, read in _FACTS.items():
-        if name in facts:
-            try:
-                fields[name] = read(facts[name])
-            except (EngineError, ValueError, TypeError, OverflowError) as error:
-                _LOG.warning("%s: emulsion.json: %s is left out: %s", folder.name, name, error)
-    return fields
-
-
 def _without_misfits(record: ModelRecord, family: Family) -> ModelRecord:
     """Of its own facts those that this family can use: the others would fail every picture."""
     rule, side = family.sizes, record.native_size
@@ -178,42 +164,3 @@ def _without_misfits(record: ModelRecord, family: Family) -> ModelRecord:
         _LOG.warning("%s: emulsion.json: latent_rgb is left out: it needs a row a channel", record.id)
         record = dataclasses.replace(record, latent_rgb=())
     return record
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be text")
-    return value.encode("utf-8", "replace").decode()[:2000]
-
-
-def _side(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 8 <= value <= 16384:
-        raise ValueError("must be a number of pixels")
-    return value
-
-
-def _sampling(value: Any) -> Sampling:
-    request = GenerationRequest.from_dict({"model": "", "sampling": value})
-    for problem in problems(request, None, None):
-        if problem.field.startswith("sampling."):
-            raise ValueError(problem.message)
-    return request.sampling
-
-
-def _colour(value: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(v) for v in value)
-    if not all(abs(v) < 1000 for v in (red, green, blue)):  # also true for NaN
-        raise ValueError("must be three plain numbers")
-    return red, green, blue
-
-
-_FACTS = {
-    "id": lambda value: slug(_text(value)),
-    "title": _text,
-    "family": _text,
-    "description": _text,
-    "native_size": _side,
-    "sampling": _sampling,
-    "latent_rgb": lambda value: tuple(_colour(row) for row in value),
-    "latent_rgb_bias": _colour,
-}

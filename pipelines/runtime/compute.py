@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import diffusers
 import torch
@@ -12,6 +13,8 @@ from PIL import Image
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore
+from pipelines.runtime.conditioning.base import Work, conditioned
+from pipelines.runtime.conditioning.table import CONDITIONERS
 from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
@@ -48,6 +51,20 @@ class Compute:
 
     def roles(self, job: Job, family: Family) -> tuple[Role, ...]:
         return roles(job, family)
+
+    @contextmanager
+    def conditioned(
+        self, job: Job, parts: Sequence[Role], models: Sequence[Model]
+    ) -> Iterator[tuple[Model, ...]]:
+        """The models with what the request adds to its own one, which a refiner does not get.
+
+        Where the refiner is the very same model it can't be without.
+        """
+        base, family = models[0], parts[0].family
+        dtype = getattr(base, family.denoiser).dtype
+        work = Work(job, family, self.store, self._device, dtype)
+        with conditioned(CONDITIONERS, work, base) as changed:
+            yield tuple(changed if model.keys == base.keys else model for model in models)
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
         """Reads the prompt of each role with its model."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from pipelines.spec.validate import problems
 
 if TYPE_CHECKING:
     from pipelines.runtime.compute import Compute
+    from pipelines.runtime.phases import Source
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +81,19 @@ class Engine:
         raise _out_of_memory(job, self.device)
 
     def _draw(self, job: Job, emit: Emit) -> None:
-        family, request, compute = _family(job), job.request, self.compute
+        family, compute = _family(job), self.compute
         self._enter(job, Stage.LOAD, emit)
         roles = compute.roles(job, family)
-        models = [compute.load(job, role.family, role.record) for role in roles]
-        self._enter(job, Stage.ENCODE, emit)
-        sources = compute.cast(job, roles, models)
-        for note in dict.fromkeys(note for source in sources for note in source.conditioning.notes):
-            self._enter(job, Stage.ENCODE, emit, note=note)
+        loaded = [compute.load(job, role.family, role.record) for role in roles]
+        with compute.conditioned(job, roles, loaded) as models:
+            self._enter(job, Stage.ENCODE, emit)
+            sources = compute.cast(job, roles, models)
+            for note in dict.fromkeys(note for source in sources for note in source.notes):
+                self._enter(job, Stage.ENCODE, emit, note=note)
+            self._draw_each(job, sources, emit)
+
+    def _draw_each(self, job: Job, sources: Sequence[Source], emit: Emit) -> None:
+        request, compute = job.request, self.compute
         pace: Pace | None = None
         for image in range(request.count):
             start = time.perf_counter()
@@ -128,7 +134,7 @@ class Engine:
 def _family(job: Job) -> Family:
     """The job's family. Raises RequestError for the first thing that is wrong with the request."""
     family = by_id(job.model.family)
-    for problem in problems(job.request, job.model, family, job.refiner):
+    for problem in problems(job.request, job.model, family, job.refiner, job.parts):
         raise RequestError(problem.field, problem.message, problem.hint)
     return family
 

@@ -32,12 +32,15 @@ from pipelines.spec.record import Format, ModelRecord
 class Model:
     """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
 
-    `settings` are those of `Family.settings`, with what the model's own index says of them.
+    `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
+    model: `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
     """
 
     parts: Mapping[str, Any]
     keys: Mapping[str, PartKey]
     settings: Mapping[str, bool] = field(default_factory=dict)
+    reading: tuple[object, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         try:

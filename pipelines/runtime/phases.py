@@ -40,6 +40,10 @@ class Source:
     model: Model
     conditioning: Conditioning
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (*self.model.notes, *self.conditioning.notes)
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.spec.errors import Cancelled
@@ -12,7 +13,7 @@ from pipelines.spec.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """`model` is the record of `request.model`, `refiner` of `request.refiner.model`.
+    """`model` is the record of `request.model`, `refiner` of `request.refiner.model`, `parts` the others by their id.
 
     The flag is the job's own: a late click never hits the next.
     """
@@ -21,6 +22,7 @@ class Job:
     request: GenerationRequest
     model: ModelRecord
     refiner: ModelRecord | None = None
+    parts: Mapping[str, ModelRecord] = field(default_factory=dict)
     _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def cancel(self) -> None:

@@ -13,6 +13,8 @@ class Kind(StrEnum):
     LORA = "lora"
     CONTROLNET = "controlnet"
     VAE = "vae"
+    EMBEDDING = "embedding"
+    UNKNOWN = "unknown"  # a weight file that is listed with its reason only
 
 
 class Format(StrEnum):
@@ -26,7 +28,7 @@ class ModelRecord:
 
     `native_size` is the side in pixels the model was trained at, 0 when unknown (the family's default holds).
     `sampling` are the model's own defaults; `latent_rgb` and `latent_rgb_bias` its own preview factors, as in
-    `LatentFormat`; where they are empty the family's hold.
+    `LatentFormat`; where they are empty the family's hold. A LoRA has the family of the models that it was made for.
     """
 
     id: str

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from pipelines.spec.adding import adding_problems
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families.base import Family, Feature, Prediction, Task
 from pipelines.spec.problem import Problem, prediction_of
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.refining import refiner_problems
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
@@ -24,12 +25,13 @@ def problems(
     record: ModelRecord | None,
     family: Family | None,
     refiner: ModelRecord | None = None,
+    parts: Mapping[str, ModelRecord] | None = None,
 ) -> tuple[Problem, ...]:
     """Everything that keeps this request from running with this model; empty when it can run. Does no I/O.
 
-    `refiner` is the record of `request.refiner.model`.
+    `refiner` is the record of `request.refiner.model`, `parts` those of its LoRAs and the like, by their id.
     """
-    return tuple(_problems(request, record, family, refiner))
+    return tuple(_problems(request, record, family, refiner, parts or {}))
 
 
 def _problems(
@@ -37,6 +39,7 @@ def _problems(
     record: ModelRecord | None,
     family: Family | None,
     refiner: ModelRecord | None,
+    parts: Mapping[str, ModelRecord],
 ) -> Iterator[Problem]:
     yield from _model(request, record, family)
     yield from _sampling(request, record, family)
@@ -50,6 +53,7 @@ def _problems(
         yield from _size_conditioning(request.size_conditioning)
         yield from refiner_problems(request, family, refiner)
         yield from _inputs(request, family)
+        yield from adding_problems(request, family, parts)
 
 
 def _model(
@@ -59,6 +63,9 @@ def _model(
         name = shortened(request.model)
         wanted = f"The model '{name}' was not found." if name else "No model is chosen."
         yield Problem("model", wanted, "Choose a model from the list.")
+    elif record.kind is not Kind.CHECKPOINT:
+        text = f"'{record.title}' is a {record.kind.value}, which draws nothing by itself."
+        yield Problem("model", text, "Choose a model from the list.")
     elif record.problem:
         yield Problem("model", record.problem, "Choose another model.")
     elif family is None:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.spec.families import by_id
-from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import GenerationRequest, Refiner, Size, SizeConditioning
+from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.request import GenerationRequest, LoraInput, Refiner, Size, SizeConditioning
 
 RECORDS = tuple(
     ModelRecord(id=name, path=f"/nowhere/{name}", title=name, family=name)
@@ -58,6 +58,34 @@ def test_a_told_size_that_no_model_takes_is_left_out(session):
     (problem,) = session.set_request(replace(REQUEST, size_conditioning=told))
     assert problem.field == "size_conditioning.original.width"
     assert session.request().size_conditioning == SizeConditioning()
+
+
+def test_what_goes_with_a_model_is_no_model_and_goes_with_the_job(session, monkeypatch):
+    ink = ModelRecord(id="ink", path="/ink", title="Ink", kind=Kind.LORA, family="sdxl")
+    session.set_records((ink, *RECORDS))
+    assert [record.id for record in session.records()] == [record.id for record in RECORDS]
+    jobs = []
+    monkeypatch.setattr(session._bridge._lane.worker, "submit", jobs.append)
+    session.submit(replace(REQUEST, loras=(LoraInput(model="ink"),)), RECORDS[0])
+    assert jobs[0].parts == {"ink": ink}
+
+
+def test_a_lora_that_is_not_here_leaves_those_of_the_window(session):
+    ink = ModelRecord(id="ink", path="/ink", title="Ink", kind=Kind.LORA, family="sdxl")
+    session.set_records((*RECORDS, ink))
+    kept = (LoraInput(model="ink", weight=0.5),)
+    assert not session.set_request(replace(REQUEST, loras=kept))
+    (problem,) = session.set_request(replace(REQUEST, loras=(*kept, LoraInput(model="gone"))))
+    assert problem.field == "loras[1].model"
+    assert session.request().loras == kept
+
+
+def test_a_lora_that_no_panel_shows_does_not_bar_the_next_model(session):
+    ink = ModelRecord(id="ink", path="/ink", title="Ink", kind=Kind.LORA, family="sdxl")
+    session.set_records((*RECORDS, ink))
+    session.set_request(replace(REQUEST, refiner=None, loras=(LoraInput(model="ink"),)))
+    session._panels["model"].setValue("sd1")
+    assert (session.request().loras, session.state.reason) == ((), "")
 
 
 def test_the_refiners_record_goes_with_the_job(session, monkeypatch):

@@ -71,7 +71,7 @@ class PromptEncoder:
 
     def _encoded(self, job: Job, model: Model, family: Family, text: str) -> _Encoded:
         files = [key for name, key in sorted(model.keys.items()) if name.startswith(("text_", "tokenizer"))]
-        key = (family.id, *files, text)
+        key = (family.id, *files, *model.reading, text)
         if key not in self._cache:
             job.check()
             self._cache[key] = self._encode(model, family, text)

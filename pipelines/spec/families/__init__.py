@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.spec.errors import ModelError
-from pipelines.spec.families.base import Family, FolderFacts
+from pipelines.spec.families.base import AddOnFacts, Family, FolderFacts
 from pipelines.spec.families.flux import FLUX_DEV, FLUX_SCHNELL
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sd2 import SD2
@@ -33,6 +33,27 @@ def detected(facts: FolderFacts, told: str = "") -> Family:
     kind = f"Models of the kind '{facts.class_name[:60]}' are not supported"
     reasons = "; ".join(f"not {f.name}: {f.misses(facts) or 'it says it is another'}" for f in alike)
     raise ModelError(f"{kind} ({reasons})." if reasons else f"{kind}.", _supported())
+
+
+def fitting(facts: AddOnFacts) -> Family:
+    """The first family that a LoRA or the like goes with. Shapes decide; a maker's word does where they are silent.
+
+    Raises ModelError when nothing tells.
+    """
+    alike = [f for f in FAMILIES if facts.denoiser in ("", f.add_ons.denoiser)]
+    for family in alike:
+        if facts.width in family.add_ons.widths:
+            return family
+    for family in alike:
+        if facts.told and facts.told in (family.id, family.add_ons.base):
+            return family
+    told = facts.told.lower()
+    # The longest word wins: 'sdxl_refiner' begins with 'sdxl' as well.
+    words = [(len(word), f) for f in alike for word in f.add_ons.words if told.startswith(word)]
+    if words:
+        return max(words, key=lambda found: found[0])[1]
+    width = f" (it is {facts.width} wide)" if facts.width else ""
+    raise ModelError(f"It does not show which models it was made for{width}.", _supported())
 
 
 def _supported() -> str:

@@ -110,10 +110,38 @@ class KeyCondition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddOnFacts:
+    """What a LoRA, an embedding or a ControlNet shows of the models it goes with.
+
+    `denoiser` is the part it was made for ('unet', 'transformer', empty when it has none), `width` the one that
+    `AddOnCondition.widths` speaks of, 0 when it does not show. `told` is the family that its maker names.
+    """
+
+    denoiser: str = ""
+    width: int = 0
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddOnCondition:
+    """`base` names what LoRAs and the like are made for; families of one `base` take the same ones.
+
+    `widths`: of the text that a U-Net's cross-attention reads, of the transformer's own tokens; a reduced model has
+    another one. `words` are how the metadata of trainers begin to name the base (ss_base_model_version, modelspec).
+    """
+
+    base: str
+    denoiser: str
+    widths: frozenset[int]
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
     """`pipelines` holds diffusers class names by task, so that this package needs no diffusers.
 
     `classes` are the `_class_name`s of a model_index.json that belong to this family, `detect` what else must hold.
+    `add_ons` says which LoRAs and the like go with it.
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
@@ -125,6 +153,7 @@ class Family:
     name: str
     classes: frozenset[str]
     detect: tuple[KeyCondition, ...] = ()
+    add_ons: AddOnCondition
     pipelines: Mapping[Task, str]
     text: TextScheme
     denoiser: str = "unet"

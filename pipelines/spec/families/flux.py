@@ -7,6 +7,7 @@ distilled into it, an embedding and no second call; [schnell] was distilled furt
 from dataclasses import replace
 
 from pipelines.spec.families.base import (
+    AddOnCondition,
     Family,
     Feature,
     KeyCondition,
@@ -43,6 +44,13 @@ FLUX_DEV = Family(
     name="FLUX.1 dev",
     classes=frozenset({"FluxPipeline"}),
     detect=(KeyCondition(part="transformer", key="guidance_embeds", among=(True,)),),
+    # [schnell] takes the same ones: distilling left the layers as they were.
+    add_ons=AddOnCondition(
+        base="flux",
+        denoiser="transformer",
+        widths=frozenset({3072}),
+        words=("flux1", "flux_1", "flux-1", "flux.1", "flux"),
+    ),
     pipelines={Task.TEXT: "FluxPipeline", Task.IMAGE: "FluxImg2ImgPipeline"},
     text=TextScheme.CLIP_T5,
     denoiser="transformer",
@@ -56,7 +64,7 @@ FLUX_DEV = Family(
     sampling=Sampling(scheduler="flow_euler", num_inference_steps=28, guidance_scale=3.5),
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=16, minimum=64, maximum=2048, native=1024),
-    supports=frozenset({Feature.GUIDANCE, Feature.NEGATIVE_PROMPT, Feature.TRUE_CFG}),
+    supports=frozenset({Feature.GUIDANCE, Feature.NEGATIVE_PROMPT, Feature.TRUE_CFG, Feature.LORA}),
     required_parts=(
         "transformer",
         "vae",

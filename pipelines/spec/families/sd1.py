@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x: one CLIP-L encoder, epsilon prediction, 4-channel latents at 1/8 of the size."""
 
 from pipelines.spec.families.base import (
+    AddOnCondition,
     Family,
     Feature,
     KeyCondition,
@@ -30,6 +31,12 @@ SD1 = Family(
         KeyCondition(part="text_encoder", key="hidden_size", least=1, most=768),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
     ),
+    add_ons=AddOnCondition(
+        base="sd1",
+        denoiser="unet",
+        widths=frozenset({768}),
+        words=("sd1", "sd_1", "sd_v1", "sd v1", "sd 1", "stable-diffusion-v1"),
+    ),
     pipelines={Task.TEXT: "StableDiffusionPipeline", Task.IMAGE: "StableDiffusionImg2ImgPipeline"},
     text=TextScheme.CLIP,
     latent=LatentFormat(space="sd", channels=4, scale=8, rgb=_RGB, rgb_bias=(0.5, 0.5, 0.5)),
@@ -37,7 +44,7 @@ SD1 = Family(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=20, guidance_scale=7.0),
     size=Size(width=512, height=512),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
-    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE}),
+    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.LORA}),
     required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     # StableDiffusionPipeline forces both upon every scheduler, warning unless they are there already.

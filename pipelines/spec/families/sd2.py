@@ -7,7 +7,7 @@ scheduler's config: 'epsilon' for the 512 "base" models, 'v_prediction' for the 
 
 from dataclasses import replace
 
-from pipelines.spec.families.base import KeyCondition, Prediction, SizeRule
+from pipelines.spec.families.base import AddOnCondition, KeyCondition, Prediction, SizeRule
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.request import Sampling, Size
 
@@ -19,6 +19,12 @@ SD2 = replace(
         KeyCondition(part="unet", key="cross_attention_dim", among=(1024,)),
         KeyCondition(part="text_encoder", key="hidden_size", among=(1024,)),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
+    ),
+    add_ons=AddOnCondition(
+        base="sd2",
+        denoiser="unet",
+        widths=frozenset({1024}),
+        words=("sd2", "sd_2", "sd_v2", "sd v2", "sd 2", "stable-diffusion-v2"),
     ),
     prediction=Prediction.V,
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=7.5),

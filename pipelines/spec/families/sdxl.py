@@ -4,6 +4,7 @@ Podell et al. 2023, "SDXL: Improving Latent Diffusion Models for High-Resolution
 """
 
 from pipelines.spec.families.base import (
+    AddOnCondition,
     Family,
     Feature,
     KeyCondition,
@@ -35,6 +36,12 @@ SDXL = Family(
         KeyCondition(part="text_encoder"),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
     ),
+    add_ons=AddOnCondition(
+        base="sdxl",
+        denoiser="unet",
+        widths=frozenset({2048}),
+        words=("sdxl_base", "sdxl base", "sdxl_1", "sdxl 1", "sdxl", "stable-diffusion-xl-v1-base"),
+    ),
     pipelines={
         Task.TEXT: "StableDiffusionXLPipeline",
         Task.IMAGE: "StableDiffusionXLImg2ImgPipeline",
@@ -47,7 +54,13 @@ SDXL = Family(
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=1024),
     supports=frozenset(
-        {Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.SIZE_CONDITIONING, Feature.REFINER}
+        {
+            Feature.NEGATIVE_PROMPT,
+            Feature.GUIDANCE,
+            Feature.SIZE_CONDITIONING,
+            Feature.REFINER,
+            Feature.LORA,
+        }
     ),
     required_parts=(
         "unet",

@@ -5,7 +5,7 @@ Podell et al. 2023, "SDXL", section 2.5. It learned the last fifth of the noise 
 
 from dataclasses import replace
 
-from pipelines.spec.families.base import Feature, KeyCondition, Task
+from pipelines.spec.families.base import AddOnCondition, Feature, KeyCondition, Task
 from pipelines.spec.families.sdxl import SDXL
 
 SDXL_REFINER = replace(
@@ -18,9 +18,15 @@ SDXL_REFINER = replace(
         KeyCondition(part="text_encoder_2"),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
     ),
+    add_ons=AddOnCondition(
+        base="sdxl-refiner",
+        denoiser="unet",
+        widths=frozenset({1280}),
+        words=("sdxl_refiner", "stable-diffusion-xl-v1-refiner"),
+    ),
     pipelines={task: SDXL.pipelines[task] for task in (Task.IMAGE, Task.REFINE)},
     counted="tokenizer_2",
-    supports=SDXL.supports - {Feature.REFINER} | {Feature.AESTHETIC_SCORE},
+    supports=SDXL.supports - {Feature.REFINER, Feature.LORA} | {Feature.AESTHETIC_SCORE},
     required_parts=("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"),
     fixed={**SDXL.fixed, "text_encoder": None, "tokenizer": None},
     settings={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},

@@ -1,0 +1,86 @@
+"""`emulsion.json` beside a model: what its maker says of it and no config can."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from pipelines.library.names import slug
+from pipelines.spec.errors import EngineError, ModelError
+from pipelines.spec.request import GenerationRequest, Sampling
+from pipelines.spec.validate import problems
+
+MAX_JSON_BYTES = 1_000_000
+_LOG = logging.getLogger(__name__)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Raises ModelError when the file is missing, too big, or not a JSON object."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
+        value = json.loads(data) if len(data) <= MAX_JSON_BYTES else None
+    except OSError as error:
+        raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path.name} is damaged.", "Download the model again.")
+    return value
+
+
+def own_facts(path: Path) -> dict[str, Any]:
+    """The fields of this file, none when it is not there; one that is wrong is left out, the others hold."""
+    try:
+        facts = read_json(path)
+    except ModelError:
+        return {}
+    fields: dict[str, Any] = {}
+    for name, read in _FACTS.items():
+        if name in facts:
+            try:
+                fields[name] = read(facts[name])
+            except (EngineError, ValueError, TypeError, OverflowError) as error:
+                _LOG.warning("%s: %s is left out: %s", path, name, error)
+    return fields
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be text")
+    return value.encode("utf-8", "replace").decode()[:2000]
+
+
+def _side(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 8 <= value <= 16384:
+        raise ValueError("must be a number of pixels")
+    return value
+
+
+def _sampling(value: Any) -> Sampling:
+    request = GenerationRequest.from_dict({"model": "", "sampling": value})
+    for problem in problems(request, None, None):
+        if problem.field.startswith("sampling."):
+            raise ValueError(problem.message)
+    return request.sampling
+
+
+def _colour(value: Any) -> tuple[float, float, float]:
+    red, green, blue = (float(v) for v in value)
+    if not all(abs(v) < 1000 for v in (red, green, blue)):  # also true for NaN
+        raise ValueError("must be three plain numbers")
+    return red, green, blue
+
+
+_FACTS = {
+    "id": lambda value: slug(_text(value)),
+    "title": _text,
+    "family": _text,
+    "description": _text,
+    "native_size": _side,
+    "sampling": _sampling,
+    "latent_rgb": lambda value: tuple(_colour(row) for row in value),
+    "latent_rgb_bias": _colour,
+}

@@ -1,0 +1,103 @@
+"""The key formats of LoRA files -> one: `MODULE.lora_A.weight` and `MODULE.lora_B.weight` by part of the pipeline."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import diffusers
+from peft.utils.other import get_pattern_key
+
+from pipelines.runtime.conditioning.tensors import Content, Tensors
+from pipelines.spec.errors import ModelError
+from pipelines.spec.families.base import Family, Task
+
+A, B = ".lora_A.weight", ".lora_B.weight"
+PEFT_METADATA = "lora_adapter_metadata"
+# How the two halves of a layer are called: by kohya, by peft, by diffusers before peft.
+_HALVES = (
+    (".lora_down.weight", ".lora_up.weight"),
+    (A, B),
+    (".lora.down.weight", ".lora.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+)
+
+
+def layers_of(content: Content, family: Family, config: Any, title: str) -> dict[str, Tensors]:
+    """The layers by part ('unet', 'text_encoder' ...), their alpha folded in, so that a weight of 1 is as trained.
+
+    `config` is the denoiser's, which tells how kohya's SDXL numbers of blocks are to be read. Raises ModelError for
+    keys that nothing here knows.
+    """
+    plain = _without_alpha(content)
+    build = getattr(diffusers, family.pipelines[Task.TEXT])
+    more = {"unet_config": config} if family.denoiser == "unet" else {}
+    try:
+        converted = build.lora_state_dict(plain, **more)
+    except Exception as error:  # they raise whatever a name that is not expected leads to
+        reason = " ".join(str(error).split())[:200]
+        text = f"The LoRA '{title}' cannot be read: {type(error).__name__}: {reason}"
+        raise ModelError(text, "It may be of a kind that is not supported yet.") from error
+    state = converted[0] if isinstance(converted, tuple) else converted
+    return _by_part(state, family)
+
+
+def _by_part(state: Tensors, family: Family) -> dict[str, Tensors]:
+    parts: dict[str, Tensors] = {}
+    for key, tensor in state.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[_peft_name(name, part == family.denoiser)] = tensor
+    return parts
+
+
+def _peft_name(name: str, denoiser: bool) -> str:
+    """From the names of diffusers before peft. Its own converters give up on a file without output layers."""
+    name = name.replace(".processor.", ".")
+    if old := _OLD.search(name):
+        layer, half = old.groups()
+        real = {"out": "to_out.0"}.get(layer, f"to_{layer}") if denoiser else f"{layer}_proj"
+        return f"{name[: old.start()]}.{real}{_PEFT[half]}"
+    if new := _NEW.search(name):
+        return f"{name[: new.start()]}{_PEFT[new[1]]}"
+    return name
+
+
+_OLD = re.compile(r"\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
+_NEW = re.compile(r"\.(?:lora|lora_linear_layer)\.(down|up)\.weight$")
+_PEFT = {"down": A, "up": B}
+
+
+def _without_alpha(content: Content) -> Tensors:
+    """Each layer times alpha / rank, and no alpha any more: the converters lose that of text encoders."""
+    plain = {k: v for k, v in content.tensors.items() if not k.endswith(".alpha")}
+    config = content.json(PEFT_METADATA)
+    for base, down, up in _pairs(content.tensors):
+        rank = content.tensors[down].shape[0]
+        alpha = content.tensors.get(f"{base}.alpha")
+        scale = _peft_scale(config, base, rank) if alpha is None else float(alpha) / rank
+        if scale != 1:
+            plain[up] = plain[up] * scale
+    return plain
+
+
+def _pairs(found: Tensors) -> Iterator[tuple[str, str, str]]:
+    """(name of the layer, key of its down half, key of its up half)."""
+    for key in found:
+        for down, up in _HALVES:
+            base = key.removesuffix(down)
+            if key.endswith(down) and f"{base}{up}" in found:
+                yield base, key, f"{base}{up}"
+                break
+
+
+def _peft_scale(config: dict[str, Any], base: str, rank: int) -> float:
+    """By the settings that diffusers writes beside the layers, as `unet.lora_alpha`; 1 where there are none."""
+    part, _, name = base.partition(".")
+    own = {k.removeprefix(f"{part}."): v for k, v in config.items() if k.startswith(f"{part}.")}
+    if "lora_alpha" not in own:
+        return 1.0
+    pattern = own.get("alpha_pattern") or {}
+    alpha = pattern.get(get_pattern_key(list(pattern), name), own["lora_alpha"])
+    return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)

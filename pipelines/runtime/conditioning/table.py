@@ -1,0 +1,8 @@
+"""`CONDITIONERS`: what a request can add to its model, in the order in which it is applied."""
+
+from __future__ import annotations
+
+from pipelines.runtime.conditioning import lora
+from pipelines.runtime.conditioning.base import Conditioner
+
+CONDITIONERS: tuple[Conditioner, ...] = (lora,)

@@ -1,0 +1,71 @@
+"""Single safetensors files -> tensors, kept in the store like the parts of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from pipelines.runtime.components import PartKey, Stamp
+from pipelines.runtime.conditioning.base import Work
+from pipelines.spec.errors import ModelError
+from pipelines.spec.job import Job
+from pipelines.spec.record import ModelRecord
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """`tensors` in float32 on the CPU as they are in the file, and the file's metadata."""
+
+    tensors: Tensors
+    metadata: Mapping[str, str]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """The metadata's entry `name`, where it is a JSON object; else nothing."""
+        try:
+            value = json.loads(self.metadata.get(name, ""))
+        except (ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+def read(path: Path, job: Job) -> Content:
+    """Copied, never mapped. Raises ModelError for a file that cannot be read, Cancelled between tensors."""
+    tensors: Tensors = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                job.check()
+                tensor = file.get_tensor(name)
+                tensors[name] = tensor.to(torch.float32, copy=True)
+            return Content(tensors, dict(file.metadata() or {}))
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"This file cannot be read: {path} ({reason})", "Get it again.") from error
+
+
+def key_of(record: ModelRecord, work: Work) -> PartKey:
+    """Changes with the file, and with the precision and the device that it is read for."""
+    return PartKey(record.path, _stamp(Path(record.path)), str(work.dtype), str(work.device))
+
+
+def kept(record: ModelRecord, work: Work, load: Callable[[], Any]) -> Any:
+    """What `load` makes of the record's file, read once for as long as it and the store are as they are."""
+    work.job.check()
+    return work.store.get(key_of(record, work), load)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        text = f"This file of the request is gone: {path}"
+        raise ModelError(text, "Was it moved, renamed or deleted?") from error
+    return ((path.name, stat.st_size, stat.st_mtime_ns),)

@@ -1,0 +1,86 @@
+"""What is wrong with what a request adds to its model: LoRAs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from pipelines.spec import families
+from pipelines.spec.errors import ModelError, shortened
+from pipelines.spec.families.base import Family, Feature
+from pipelines.spec.problem import Problem
+from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.request import GenerationRequest
+
+MAX_WEIGHT = 10.0
+MAX_ADDED = 16
+Parts = Mapping[str, ModelRecord]  # by their id
+
+_OTHER = "Choose another one, or remove it from the request."
+_NAMES = {Kind.LORA: "LoRA"}
+
+
+def adding_problems(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
+    """`family` is the model's; `parts` are the records of what is added. Does no I/O."""
+    if Feature.LORA in family.supports:
+        yield from _loras(request, family, parts)
+
+
+def names(request: GenerationRequest) -> tuple[str, ...]:
+    """The ids of everything that the request adds to its model."""
+    return tuple(lora.model for lora in request.loras)
+
+
+def added(request: GenerationRequest, records: Parts) -> dict[str, ModelRecord]:
+    """The records of what the request adds, as far as they are among these."""
+    return {name: records[name] for name in names(request) if name in records}
+
+
+def _loras(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
+    if text := _too_many(request.loras, "LoRAs"):
+        yield Problem("loras", text)
+        return
+    for place, lora in enumerate(request.loras):
+        field = f"loras[{place}]"
+        yield from _record(f"{field}.model", Kind.LORA, lora.model, family, parts)
+        yield from _weight(f"{field}.weight", lora.weight)
+    yield from _twice("loras", [lora.model for lora in request.loras])
+
+
+def _too_many(inputs: Sequence[object], what: str) -> str:
+    most = f"At most {MAX_ADDED} {what} can be used at once, not {len(inputs)}."
+    return most if len(inputs) > MAX_ADDED else ""
+
+
+def _twice(field: str, ids: list[str]) -> Iterator[Problem]:
+    for name, times in Counter(ids).items():
+        if times > 1:
+            yield Problem(
+                field, f"'{shortened(name)}' is there {times} times.", "Give it once, with one weight."
+            )
+
+
+def _weight(field: str, weight: float) -> Iterator[Problem]:
+    if not -MAX_WEIGHT <= weight <= MAX_WEIGHT:  # also true for NaN
+        yield Problem(field, f"The weight must be {-MAX_WEIGHT:g} to {MAX_WEIGHT:g}, not {weight:g}.")
+
+
+def _record(field: str, kind: Kind, name: str, family: Family, parts: Parts) -> Iterator[Problem]:
+    record, what = parts.get(name), _NAMES[kind]
+    if record is None:
+        yield Problem(field, f"The {what} '{shortened(name)}' was not found.", _OTHER)
+    elif record.kind is not kind:
+        yield Problem(field, f"'{record.title}' is a {record.kind.value}, not a {what}.", _OTHER)
+    elif record.problem:
+        yield Problem(field, f"The {what} '{record.title}' cannot be used: {record.problem}", _OTHER)
+    elif (own := _family(record)) is None or own.add_ons.base != family.add_ons.base:
+        made = own.name if own else f"'{shortened(record.family)}'"
+        text = f"The {what} '{record.title}' was made for {made} and does not fit {family.name}."
+        yield Problem(field, text, _OTHER)
+
+
+def _family(record: ModelRecord) -> Family | None:
+    try:
+        return families.by_id(record.family)
+    except ModelError:
+        return None

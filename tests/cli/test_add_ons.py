@@ -1,0 +1,82 @@
+"""LoRAs on the command line: by id or path, with a weight, and refused with their field."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.spec.record import Format, Kind, ModelRecord
+from tests.cli.conftest import RECORDS
+
+INK = ModelRecord(
+    id="ink", path="C:\\loras\\Ink.safetensors", title="Ink", kind=Kind.LORA, family="sd1",
+    format=Format.SINGLE_FILE, dtype="float16", size_bytes=2_000_000,
+)  # fmt: skip
+WOOL = ModelRecord(id="wool-0.5", path="/loras/wool.safetensors", title="Wool", kind=Kind.LORA, family="sdxl")
+
+
+@pytest.fixture
+def parts(headless, monkeypatch):
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL))
+    return headless
+
+
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("ink", 1.0),
+        ("INK:0.7", 0.7),
+        ("ink:-1", -1.0),
+        ("ink:0", 0.0),
+        (INK.path, 1.0),
+        (f"{INK.path}:0.25", 0.25),
+    ],
+)
+def test_a_lora_by_id_or_path_with_its_weight(parts, text, weight):
+    seen = []
+    parts.script = lambda job, emit: seen.append(job)
+    status, (first, *_) = parts.generate("--prompt", "x", "--lora", text)
+    assert status == 0
+    assert first["request"]["loras"] == [{"model": "ink", "weight": weight}]
+    assert seen[0].parts == {"ink": INK}
+    assert first["request"]["model"] == "demo-sd", (
+        "a LoRA is no model to draw with, though it is listed first"
+    )
+
+
+def test_flags_win_over_the_files_loras(parts, tmp_path):
+    file = tmp_path / "r.json"
+    file.write_text(json.dumps({"prompt": {"text": "x"}, "loras": [{"model": "Ink", "weight": 0.5}]}))
+    _, (first, *_) = parts.generate("--request", str(file))
+    assert first["request"]["loras"] == [{"model": "ink", "weight": 0.5}]
+    _, (first, *_) = parts.generate("--request", str(file), "--lora", "ink:2")
+    assert first["request"]["loras"] == [{"model": "ink", "weight": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("flags", "field", "words"),
+    [
+        (["--lora", "gone"], "loras[0].model", "'gone' was not found"),
+        (["--lora", "ink", "--lora", "wool-0.5"], "loras[1].model", "Stable Diffusion XL"),
+        (["--lora", "ink:11"], "loras[0].weight", "-10 to 10"),
+        (["--lora", "ink:nan"], "loras[0].weight", "finite"),
+        (["--lora", "ink:much"], "loras[0].model", "'ink:much' was not found"),
+        (["--lora", ""], "loras[0].model", "was not found"),
+        (["--lora", "demo-sd"], "loras[0].model", "checkpoint, not a LoRA"),
+        (["--lora", "ink", "--lora", "ink:0.5"], "loras", "2 times"),
+        (["--model", "ink"], "model", "no model 'ink'"),
+    ],
+)
+def test_a_wrong_one_names_its_field(parts, flags, field, words):
+    status, (*_, last) = parts.generate("--prompt", "x", *flags)
+    assert status == 2
+    assert last["field"] == field
+    assert words in last["message"]
+
+
+def test_the_list_says_what_each_is(parts, capsys):
+    from pipelines.cli.commands import main
+
+    assert main(["models"]) == 0
+    assert "ink  Ink\n    lora, sd1, float16, 2 MB\n" in capsys.readouterr().out

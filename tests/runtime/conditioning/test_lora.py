@@ -1,0 +1,351 @@
+"""LoRAs in the real engine: the pixels of diffusers, nothing at weight 0, and a model that is left as it came."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.spec.errors import Cancelled, ModelError, RequestError
+from pipelines.spec.events import ImageSaved, StageChanged, StepDone
+from pipelines.spec.families import by_id
+from pipelines.spec.families.base import Family
+from pipelines.spec.job import Job
+from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.request import GenerationRequest, LoraInput, Refiner
+from tests.runtime.conditioning.add_ons import found, kohya, kohya_flux, peft, write
+from tests.runtime.conftest import run
+from tests.runtime.test_families import _LENGTH, bare, plain_call, request_of
+from tests.runtime.tiny import written
+
+NAMES = ("sd1", "sd2", "sdxl", "flux", "flux-schnell")
+ENCODERS = {"sdxl": ("text_encoder", "text_encoder_2"), "flux": ("text_encoder",)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("loras")
+
+
+@pytest.fixture(scope="module")
+def records(folder, torch_engine) -> dict[str, ModelRecord]:
+    return {name: written(folder, by_id(name)) for name in (*NAMES, "sdxl-refiner")}
+
+
+@pytest.fixture(params=NAMES)
+def family(request) -> Family:
+    return by_id(request.param)
+
+
+@pytest.fixture
+def record(records, family) -> ModelRecord:
+    return records[family.id]
+
+
+def parts_of(family: Family) -> tuple[str, ...]:
+    return (family.denoiser, *ENCODERS.get(family.id, ("text_encoder",)))
+
+
+@pytest.fixture
+def lora(tmp_path, family, record) -> ModelRecord:
+    return found(tmp_path / "loras" / "Style.safetensors", family, peft(record, parts_of(family)))
+
+
+def asked(family: Family, *loras: tuple[ModelRecord, float], **changes: Any) -> GenerationRequest:
+    inputs = tuple(LoraInput(model=lora.id, weight=weight) for lora, weight in loras)
+    return request_of(family, loras=inputs, **changes)
+
+
+def job_of(request: GenerationRequest, record: ModelRecord, *loras: ModelRecord, **more: Any) -> Job:
+    return Job(id=1, request=request, model=record, parts={lora.id: lora for lora in loras}, **more)
+
+
+def drawn(engine, job: Job) -> np.ndarray:
+    (path,) = (event.path for event in run(engine, job) if isinstance(event, ImageSaved))
+    return np.asarray(Image.open(path))
+
+
+def drawn_with(engine, family: Family, record: ModelRecord, *loras: tuple[ModelRecord, float]) -> np.ndarray:
+    return drawn(engine, job_of(asked(family, *loras), record, *(lora for lora, _ in loras)))
+
+
+def plain(family: Family, record: ModelRecord, *loras: tuple[Path, float]) -> np.ndarray:
+    """What diffusers itself draws with these files."""
+    request = request_of(family)
+    pipe = bare(record, family, request)
+    for number, (path, _) in enumerate(loras):
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=f"a{number}")
+    pipe.set_adapters([f"a{number}" for number in range(len(loras))], [weight for _, weight in loras])
+    return np.asarray(pipe(**plain_call(request), **_LENGTH.get(family.text, {})).images[0])
+
+
+def state_of(engine, job: Job, family: Family) -> dict[str, dict[str, Any]]:
+    """Every tensor and module of the loaded model; in it no layer of a LoRA may be left."""
+    fresh = Job(id=2, request=job.request, model=job.model)  # the job itself may be cancelled
+    model = engine.compute.load(fresh, family)
+    hosts = {name: part for name, part in model.parts.items() if isinstance(part, torch.nn.Module)}
+    return {
+        name: {
+            **{key: tensor.clone() for key, tensor in host.state_dict().items()},
+            "modules": [(key, type(module)) for key, module in host.named_modules()],
+            "train": host.training,
+            "learns": any(p.requires_grad for p in host.parameters()),
+            "attributes": sorted(vars(host)),
+            "hooks": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in host.modules()),
+        }
+        for name, host in hosts.items()
+    }
+
+
+def assert_equal(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> None:
+    assert one.keys() == other.keys()
+    for name, values in one.items():
+        assert values.keys() == other[name].keys()
+        for key, value in values.items():
+            same = (
+                torch.equal(value, other[name][key])
+                if isinstance(value, torch.Tensor)
+                else (value == other[name][key])
+            )
+            assert same, f"{name}: {key}"
+
+
+def test_the_library_tells_what_it_is(lora, family):
+    assert (lora.kind, lora.problem, lora.title) == (Kind.LORA, "", "Style")
+    assert by_id(lora.family).add_ons.base == family.add_ons.base
+
+
+def test_it_changes_the_pixels_as_diffusers_does_and_the_model_not_at_all(engine, record, family, lora):
+    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    without, before = drawn_with(engine, family, record), state_of(engine, job, family)
+    with_it = drawn(engine, job)
+    assert_equal(state_of(engine, job, family), before)
+    assert not np.array_equal(with_it, without)
+    assert np.array_equal(with_it, plain(family, record, (Path(lora.path), 1.0)))
+    assert np.array_equal(drawn_with(engine, family, record), without)
+
+
+def test_weight_0_is_no_lora_bit_for_bit_and_half_is_something_else(engine, record, family, lora):
+    without, none, half, whole = (
+        drawn_with(engine, family, record, *loras)
+        for loras in ((), ((lora, 0.0),), ((lora, 0.5),), ((lora, 1.0),))
+    )
+    assert np.array_equal(none, without)
+    assert not np.array_equal(half, without)
+    assert not np.array_equal(half, whole)
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")  # of diffusers' own way
+def test_several_at_once(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    one = found(tmp_path / "1" / "One.safetensors", family, peft(record, ("unet",)))
+    other = found(
+        tmp_path / "2" / "Other.safetensors", family, peft(record, ("unet", "text_encoder"), seed=5)
+    )
+    both = drawn_with(engine, family, record, (one, 0.75), (other, -0.5))
+    assert np.array_equal(both, plain(family, record, (Path(one.path), 0.75), (Path(other.path), -0.5)))
+    assert not np.array_equal(both, drawn_with(engine, family, record, (one, 0.75)))
+
+
+def test_kohyas_keys_and_alpha(engine, records, tmp_path):
+    """Of the U-Net as diffusers draws it; of the text encoder too, whose alpha diffusers 0.42 loses."""
+    family, record = by_id("sd1"), records["sd1"]
+    unet = found(tmp_path / "1" / "K.safetensors", family, kohya(record, ("unet",)))
+    assert np.array_equal(
+        drawn_with(engine, family, record, (unet, 1.0)), plain(family, record, (Path(unet.path), 1.0))
+    )
+    whole = found(tmp_path / "2" / "Whole.safetensors", family, kohya(record, ("unet", "text_encoder")))
+    alike = {  # the same numbers without an alpha
+        name: tensor * (0.5 if ".lora_B." in name else 1.0)
+        for name, tensor in peft(record, ("unet", "text_encoder")).items()
+    }
+    same = found(tmp_path / "3" / "Alike.safetensors", family, alike)
+    one, other = (drawn_with(engine, family, record, (each, 1.0)) for each in (whole, same))
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, drawn_with(engine, family, record, (unet, 1.0)))
+
+
+def test_kohyas_sdxl_has_two_text_encoders(engine, records, tmp_path):
+    family, record, parts = by_id("sdxl"), records["sdxl"], ("unet", "text_encoder", "text_encoder_2")
+    prefix = {
+        "unet": "lora_unet_",
+        "text_encoder": "lora_te1_text_model_",
+        "text_encoder_2": "lora_te2_text_model_",
+    }
+    theirs = found(tmp_path / "1" / "K.safetensors", family, kohya(record, parts, prefix=prefix))
+    alike = {n: t * (0.5 if ".lora_B." in n else 1.0) for n, t in peft(record, parts).items()}
+    same = found(tmp_path / "2" / "Alike.safetensors", family, alike)
+    one, other = (drawn_with(engine, family, record, (each, 1.0)) for each in (theirs, same))
+    assert np.array_equal(one, other)
+
+
+def test_kohyas_flux_has_queries_keys_and_values_in_one(engine, records, tmp_path):
+    family, record = by_id("flux"), records["flux"]
+    lora = found(tmp_path / "loras" / "F.safetensors", family, kohya_flux(record))
+    assert np.array_equal(
+        drawn_with(engine, family, record, (lora, 1.0)), plain(family, record, (Path(lora.path), 1.0))
+    )
+    schnell = drawn_with(engine, by_id("flux-schnell"), records["flux-schnell"], (lora, 1.0))
+    assert not np.array_equal(schnell, drawn_with(engine, by_id("flux-schnell"), records["flux-schnell"])), (
+        "[schnell] takes those of [dev]"
+    )
+
+
+def test_the_alpha_that_diffusers_writes_beside_the_layers_counts(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    path = tmp_path / "loras" / "Own.safetensors"
+    settings = {
+        "unet.r": 4,
+        "unet.lora_alpha": 8,
+        "unet.target_modules": ["to_q", "to_k", "to_v", "to_out.0"],
+    }
+    told = {"lora_adapter_metadata": json.dumps(settings), "emulsion.family": "sd1"}
+    lora = found(path, family, peft(record, ("unet",)))
+    once = drawn_with(engine, family, record, (lora, 1.0))
+    write(path, peft(record, ("unet",)), told)
+    twice = drawn_with(engine, family, record, (lora, 1.0))
+    assert not np.array_equal(once, twice)
+    assert np.array_equal(twice, plain(family, record, (path, 1.0)))
+
+
+def test_a_prompt_that_is_read_with_a_lora_is_not_taken_for_one_without(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    of_text = found(tmp_path / "1" / "T.safetensors", family, peft(record, ("text_encoder",)))
+    of_unet = found(tmp_path / "2" / "U.safetensors", family, peft(record, ("unet",)))
+    encodes = []
+    for loras in ((), ((of_text, 1.0),), ((of_text, 0.5),), ((of_unet, 1.0),), ()):
+        before = engine.compute.prompts.encodes
+        drawn_with(engine, family, record, *loras)
+        encodes.append(engine.compute.prompts.encodes - before)
+    assert encodes == [2, 2, 2, 0, 0], "the prompt and the empty negative one, anew where the encoder changes"
+
+
+def test_the_next_job_reads_no_file_again_but_a_changed_one(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, ("unet",)))
+    pictures, loads = [], []
+    for seed in (0, 0, 9):
+        if seed:
+            write(Path(lora.path), peft(record, ("unet",), seed), {})
+        before = engine.compute.store.loads
+        pictures.append(drawn_with(engine, family, record, (lora, 1.0)))
+        loads.append(engine.compute.store.loads - before)
+    assert loads[1:] == [0, 1], "the model stays in memory"
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[1], pictures[2])
+
+
+@pytest.mark.parametrize("when", ["load", "step"])
+def test_a_cancel_leaves_no_layer_behind(engine, records, tmp_path, when):
+    family, record = by_id("sd1"), records["sd1"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, ("unet", "text_encoder")))
+    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    without, before = drawn_with(engine, family, record), state_of(engine, job, family)
+    reached = []
+
+    def on_event(event) -> None:
+        wanted = StepDone if when == "step" else StageChanged
+        if isinstance(event, wanted):
+            reached.append(event)
+            job.cancel()
+
+    with pytest.raises(Cancelled):
+        run(engine, job, on_event)
+    assert len(reached) == 1
+    assert_equal(state_of(engine, job, family), before)
+    assert np.array_equal(drawn_with(engine, family, record), without)
+
+
+def test_a_cancel_comes_between_two_loras(engine, records, tmp_path, monkeypatch):
+    from pipelines.runtime.conditioning import lora as conditioner
+
+    family, record = by_id("sd1"), records["sd1"]
+    loras = [
+        found(tmp_path / name / f"{name}.safetensors", family, peft(record, ("unet",))) for name in ("a", "b")
+    ]
+    job = job_of(asked(family, *((lora, 1.0) for lora in loras)), record, *loras)
+    before, real = state_of(engine, job, family), conditioner._put
+    put = []
+
+    def cancel_then(*args) -> None:
+        real(*args)
+        put.append(args[0])
+        job.cancel()
+
+    monkeypatch.setattr(conditioner, "_put", cancel_then)
+    with pytest.raises(Cancelled):
+        run(engine, job)
+    assert put == ["lora0"]
+    assert_equal(state_of(engine, job, family), before)
+
+
+def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing(engine, records, tmp_path):
+    """M9. The same family at another size: the shapes do not fit."""
+    family, record = by_id("sd1"), records["sd1"]
+    state = {
+        name: torch.zeros([n + 1 for n in tensor.shape]) for name, tensor in peft(record, ("unet",)).items()
+    }
+    lora = found(tmp_path / "loras" / "Wide.safetensors", family, state)
+    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    before = state_of(engine, job, family)
+    with pytest.raises(
+        ModelError, match=r"No part of the LoRA 'Wide' fits the model 'sd1': .*Wide.safetensors"
+    ):
+        run(engine, job)
+    assert_equal(state_of(engine, job, family), before)
+
+
+def test_layers_without_a_place_are_told(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    state = peft(record, ("unet",))
+    extra = {name.replace("unet.", "unet.nowhere."): tensor.clone() for name, tensor in [*state.items()][:4]}
+    lora = found(tmp_path / "loras" / "Half.safetensors", family, {**state, **extra})
+    events = run(engine, job_of(asked(family, (lora, 1.0)), record, lora))
+    notes = [event.note for event in events if isinstance(event, StageChanged) and event.note]
+    (note,) = notes
+    assert note.startswith("2 of ")
+    assert "'Half' have no place" in note
+
+
+def test_the_refiner_does_not_get_it(engine, records, tmp_path, monkeypatch):
+    family, record, refiner = by_id("sdxl"), records["sdxl"], records["sdxl-refiner"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, ("unet",)))
+    request = asked(family, (lora, 1.0))
+    request = replace(request, refiner=Refiner(model=refiner.id, switch_at=0.5))
+    seen: dict[str, bool] = {}
+    real = engine.compute.phases
+
+    def phases(*args):
+        parts = real(*args)
+        for phase in parts:
+            seen[phase.family.id] = any("lora" in name for name, _ in phase.denoiser.named_modules())
+        return parts
+
+    monkeypatch.setattr(engine.compute, "phases", phases)
+    run(engine, job_of(request, record, lora, refiner=refiner))
+    assert seen == {"sdxl": True, "sdxl-refiner": False}
+
+
+def test_one_of_another_family_is_refused_with_both_names(engine, records, tmp_path):
+    """M8."""
+    lora = found(tmp_path / "loras" / "XL.safetensors", by_id("sdxl"), peft(records["sdxl"], ("unet",)))
+    job = job_of(asked(by_id("sd1"), (lora, 1.0)), records["sd1"], lora)
+    with pytest.raises(RequestError) as caught:
+        run(engine, job)
+    assert caught.value.field == "loras[0].model"
+    for word in ("XL", "Stable Diffusion XL", "Stable Diffusion 1.x"):
+        assert word in caught.value.message
+
+
+def test_a_file_that_is_gone_is_told_with_its_path(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    lora = found(tmp_path / "loras" / "Gone.safetensors", family, peft(record, ("unet",)))
+    Path(lora.path).unlink()
+    with pytest.raises(ModelError, match=r"Gone\.safetensors"):
+        run(engine, job_of(asked(family, (lora, 1.0)), record, lora))
