@@ -135,6 +135,12 @@ def teach(
         step, clock = state["step"], Clock(state["seconds"])
     rng = random.Random(11 + step)
     mean = 0.0
+
+    def save() -> None:
+        save_checkpoint(path, {"model": encoder.state_dict(), "heads": heads.state_dict(),
+                               "optimizer": optimizer.state_dict(), "step": step,
+                               "seconds": clock.seconds()})  # fmt: skip
+
     while clock.seconds() < seconds:
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * cosine(clock.seconds() / seconds)
@@ -153,6 +159,6 @@ def teach(
         mean = 0.95 * mean + 0.05 * hits
         if step % 100 == 0:
             log(path.parent, path.stem, step=step, seconds=round(clock.seconds()), right=round(mean, 4))
-    state = {"model": encoder.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-    save_checkpoint(path, {**state, "step": step, "seconds": clock.seconds()})
+            save()
+    save()
     encoder.eval().requires_grad_(False)
