@@ -137,7 +137,7 @@ def train(
         )
 
     def loss(module: nn.Module, fraction: float) -> torch.Tensor:
-        z, texts = batches.next(batch, device)
+        z, texts, _numbers = batches.next(batch, device)
         sketch = fraction < SKETCHED
         seen = torch.randperm(TOKENS, device=device)[: TOKENS // 2 if sketch else TOKENS]
         noisy, sigma, wanted = _noisy(z)
@@ -174,7 +174,7 @@ def distil(
     everything = torch.arange(TOKENS, device=device)
 
     def loss(module: nn.Module, fraction: float) -> torch.Tensor:
-        z, texts = batches.next(batch, device)
+        z, texts, _numbers = batches.next(batch, device)
         noisy, sigma, _velocity = _noisy(z)
         tokens, text = packed(noisy), encode(texts, t5_encoder.LENGTH)
         guidance = torch.empty(batch, device=device).uniform_(*GUIDANCE)
