@@ -33,6 +33,7 @@ from assets.demo.recipes.text_encoder import LENGTH
 from assets.demo.recipes.training import mixed_precision
 
 Encode = Callable[[list[str]], torch.Tensor]
+Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -78,9 +79,9 @@ def subject_mask(z: torch.Tensor) -> torch.Tensor:
     return ((z - ground).abs().amax(1, keepdim=True) > 0.5).float()
 
 
-def subject_weights(mask: torch.Tensor, weight: float) -> torch.Tensor:
+def subject_weights(z: torch.Tensor, weight: float) -> torch.Tensor:
     """[batch, 1, 32, 32], 1 on average: `weight` times as much on the subject."""
-    weights = 1 + (weight - 1) * mask
+    weights = 1 + (weight - 1) * subject_mask(z)
     return weights / weights.mean((1, 2, 3), keepdim=True)
 
 
@@ -92,22 +93,47 @@ def slip(mask: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     return field * mask * has * SLIP * sigma.clamp(max=1)[:, None, None, None]
 
 
+def timesteps(count: int, device: torch.device, until: int = 1000) -> torch.Tensor:
+    """[count] in 0..until - 1: one of each stratum, more of the noisy half."""
+    spread = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
+    return (spread.pow(0.6) * until).long().clamp(0, until - 1)
+
+
+def noise_like(z: torch.Tensor, sides: tuple[int, ...] = (1,)) -> torch.Tensor:
+    """White noise and NOISE_OFFSET times noise of each of `sides` cells a side, smoothly enlarged."""
+    noise = torch.randn_like(z)
+    for side in sides:
+        coarse = torch.randn(*z.shape[:2], side, side, device=z.device)
+        noise = noise + NOISE_OFFSET * F.interpolate(coarse, z.shape[2:], mode="bilinear")
+    return noise
+
+
 def loss_of(
-    unet: nn.Module, schedule: DDPMScheduler, z: torch.Tensor, embeds: torch.Tensor, subject: float
+    predict: Predict,
+    schedule: DDPMScheduler,
+    z: torch.Tensor,
+    noise: torch.Tensor,
+    t: torch.Tensor,
+    fraction: float,
 ) -> torch.Tensor:
-    noise = torch.randn_like(z) + NOISE_OFFSET * torch.randn(*z.shape[:2], 1, 1, device=z.device)
-    spread = (torch.arange(len(z), device=z.device) + torch.rand(len(z), device=z.device)) / len(z)
-    t = (spread.pow(0.6) * 1000).long().clamp(0, 999)  # one of each stratum, more of the noisy half
+    """`predict(noisy latents, t)` against what the schedule's prediction_type asks for.
+
+    A velocity's error is (SNR + 1) / SNR of the noise's, so that the same mistake costs the same for both.
+    """
     alphas = schedule.alphas_cumprod.to(z.device)[t]
     snr = alphas / (1 - alphas)
-    mask = subject_mask(z)
-    shift = slip(mask, snr.rsqrt())
+    shift = slip(subject_mask(z), snr.rsqrt())
     noisy = schedule.add_noise(z + shift, noise, t)
     noise = noise + shift * snr.sqrt()[:, None, None, None]  # what must go for z to remain
     with mixed_precision(z.device.type):
-        predicted = unet(noisy, t, embeds).sample
-    weight = ((snr + 1).clamp(max=GAMMA) / snr).clamp(max=HEAVIEST) / 8  # about 1 on average
-    error = F.mse_loss(predicted.float(), noise, reduction="none") * subject_weights(mask, subject)
+        predicted = predict(noisy, t)
+    if schedule.config["prediction_type"] == "v_prediction":
+        wanted, weight = schedule.get_velocity(z, noise, t), (snr + 1).clamp(max=GAMMA) / (snr + 1)
+    else:
+        wanted = noise
+        weight = ((snr + 1).clamp(max=GAMMA) / snr).clamp(max=HEAVIEST) / 8  # about 1 on average
+    subject = subject_weights(z, SUBJECT if fraction < SUBJECT_UNTIL else 1.0)
+    error = F.mse_loss(predicted.float(), wanted, reduction="none") * subject
     return (error.mean((1, 2, 3)) * weight).mean()
 
 
@@ -136,9 +162,10 @@ def train(
     schedule = DDPMScheduler(**SCHEDULE)
 
     def loss(module: nn.Module, fraction: float) -> torch.Tensor:
-        subject = SUBJECT if fraction < SUBJECT_UNTIL else 1.0
-        z, texts = batches.next(batch, device)
-        return loss_of(module, schedule, z, encode(texts), subject)
+        z, texts, _numbers = batches.next(batch, device)
+        embeds = encode(texts)
+        return loss_of(lambda noisy, t: module(noisy, t, embeds).sample, schedule, z, noise_like(z),
+                       timesteps(batch, z.device), fraction)  # fmt: skip
 
     loop.train(
         work / "denoiser.pt", unet.to(device), loss, seconds, rate=rate, rank=rank, refresh=batches.refresh
