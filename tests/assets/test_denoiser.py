@@ -44,6 +44,17 @@ def test_the_same_mistake_costs_the_same_as_noise_and_as_velocity(t):
     assert loss(VELOCITY, 0.1, t) == pytest.approx(8 * loss(EPSILON, 0.1, t), rel=1e-2)
 
 
+def test_only_the_subject_slips_and_by_less_than_the_noise():
+    mask = torch.zeros(64, 1, 32, 32)
+    mask[:, :, 8:16, 8:16] = 1
+    torch.manual_seed(3)
+    shift = denoiser.slip(mask, torch.full((64,), 0.2))
+    assert not (shift * (1 - mask)).any()
+    slipped = shift.abs().amax((1, 2, 3)) > 0
+    assert 16 < int(slipped.sum()) < 48
+    assert 0.01 < float(shift[slipped][:, :, 8:16, 8:16].std()) < 0.2
+
+
 def test_the_schedule_of_sd_v_ends_in_noise_alone():
     schedule = DDPMScheduler(**sd_v.SCHEDULE)
     noisy = schedule.add_noise(Z, NOISE, torch.full((8,), 999))
