@@ -57,7 +57,7 @@ def test_only_the_subject_slips_and_by_less_than_the_noise():
 
 def test_the_schedule_of_sd_v_ends_in_noise_alone():
     schedule = DDPMScheduler(**sd_v.SCHEDULE)
-    noisy = schedule.add_noise(Z, NOISE, torch.full((8,), 999))
+    noisy = schedule.add_noise(Z, NOISE, torch.full((8,), 999))  # pyright: ignore[reportArgumentType]
     torch.testing.assert_close(noisy, NOISE)
 
 
