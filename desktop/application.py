@@ -21,7 +21,7 @@ from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
 from desktop.pictures import Pictures
 from desktop.recovery import Recovery
-from desktop.session import Session, defaults_for, duration, step_text
+from desktop.session import Engine, Session, State, defaults_for, duration, step_text
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
 TOKEN_DELAY_MS = 150
+SAVE_DELAY_MS = 2000  # of rest until what was typed is on disk, for the next start after a crash
 CLOSE_LIMIT_S = 4.0
 
 
@@ -96,7 +97,11 @@ class Application(QObject):
         self._token_timer = QTimer(self)
         self._token_timer.setSingleShot(True)
         self._token_timer.setInterval(TOKEN_DELAY_MS)
+        self._save_timer = QTimer(self)
+        self._save_timer.setSingleShot(True)
+        self._save_timer.setInterval(SAVE_DELAY_MS)
         self._started = False
+        self._engine = Engine.STARTING
         self._restored = False
         self._closed = False
         self._stopped = True
@@ -132,7 +137,9 @@ class Application(QObject):
         self.stall_watch.stalled.connect(self._stalled)
         self.pictures.settingsRead.connect(self._restore)
         self.notifications.bugSeen.connect(self._save_settings)
+        self.session.stateChanged.connect(self._state_changed)
         self._token_timer.timeout.connect(self._count_tokens)
+        self._save_timer.timeout.connect(self._save_settings)
         window.painted.connect(self._first_paint)
         window.closing.connect(self.close)
         window.themeChosen.connect(self._choose_theme)
@@ -279,11 +286,20 @@ class Application(QObject):
         self.window.inputs.set_family(self.session.family())
         if self._restored:
             self.settings.change(last_request=request)
+            self._save_timer.start()
+
+    @Slot(object)
+    def _state_changed(self, state: State) -> None:
+        if state.engine is not self._engine:
+            self._engine = state.engine
+            self._token_timer.start()
 
     @Slot()
     def _count_tokens(self) -> None:
+        """Not while the engine starts: opening torch holds the loader's lock, which a tokenizer's threads wait for with
+        the GIL held, and the window stood still for 340 ms."""
         record, prompt = self.session.record(), self.session.request().prompt
-        if record is None or record.problem:
+        if record is None or record.problem or self.session.state.engine is Engine.STARTING:
             return
 
         def work() -> tuple[Any, Any]:
@@ -390,6 +406,7 @@ class Application(QObject):
         locked = self.window.panels["sampling"].seed_locked()
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
         self._token_timer.stop()
+        self._save_timer.stop()
         try:
             self.settings.write()
         except OSError as error:

@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 from desktop.engine_bridge import EngineBridge
 from pipelines.spec import families
 from pipelines.spec.adding import added
+from pipelines.spec.advice import advice
 from pipelines.spec.errors import EngineError, shortened
 from pipelines.spec.events import (
     ImageSaved,
@@ -197,8 +198,9 @@ class Session(QObject):
     def _check(self, request: GenerationRequest) -> None:
         record = self._records.get(request.model)
         found = self._problems(request, record) if self._records else ()
+        told = (*found, *advice(request, family_of(record)))
         for panel in self._panels.values():
-            panel.set_problems(found)
+            panel.set_problems(told)
         reason = found[0].message if found else ""
         if not self._records:
             reason = "No model was found." if self._looked else "Looking for models…"

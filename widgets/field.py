@@ -33,7 +33,6 @@ class Field(QWidget):
             self.label.setBuddy(first)
             self.label.setToolTip(first.toolTip())
         self._problem = Label("", TextSize.SMALL, wrap=True)
-        self._problem.setForegroundRole(TONE_ROLES[Tone.ERROR])
         self._problem.setVisible(False)
         self._lay_out(control, trailing)
 
@@ -56,16 +55,18 @@ class Field(QWidget):
         return self._problem.text()
 
     def set_problems(self, problems: tuple[Problem, ...]) -> None:
-        """Shows those of this field's own paths, and takes away the former ones."""
+        """Shows those of this field's own paths, and takes away the former ones. Advice outlines nothing."""
         own = [p for p in problems if p.field in self._places]
-        text = "\n".join(f"{p.message} {p.hint}".strip() for p in own)
+        stops = any(p.stops for p in own)
+        text = "\n".join(p.told for p in own)
         self._problem.setText(text)
         self._problem.setToolTip(plain_tooltip(text))
+        self._problem.setForegroundRole(TONE_ROLES[Tone.ERROR if stops else Tone.WARNING])
         self._problem.setVisible(bool(own))
         for widget in set(self._places.values()):
             messages = [p.message for p in own if self._places[p.field] is widget]
             widget.setAccessibleDescription(" ".join(messages))
-            _outline(widget, bool(messages))
+            _outline(widget, any(p.stops for p in own if self._places[p.field] is widget))
 
 
 def _outline(widget: QWidget, on: bool) -> None:

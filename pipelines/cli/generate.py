@@ -10,7 +10,7 @@ import queue
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from pipelines.cli.progress import Progress
 from pipelines.library.folders import default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
+from pipelines.spec.advice import advice
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
     Event,
@@ -37,6 +38,7 @@ from pipelines.spec.events import (
     WorkerReady,
     is_terminal,
 )
+from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.request import GenerationRequest
@@ -154,7 +156,8 @@ def run(args: argparse.Namespace) -> int:
         threads=_threads(args.threads),
         preview_interval_s=0,
     )
-    listener = _JsonLines(job.request) if args.json else _Terminal(job.request)
+    notes = [note.told for note in advice(job.request, by_id(job.model.family))]
+    listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
     # What a library prints must not come between the JSON lines.
     with contextlib.redirect_stdout(sys.stderr):
         return _draw(job, options, listener)
@@ -248,9 +251,9 @@ class _Listener:
 
 
 class _JsonLines(_Listener):
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
         super().__init__(request)
-        self._print({"event": "request", "request": request.to_dict()})
+        self._print({"event": "request", "request": request.to_dict(), "notes": notes})
 
     def hear(self, event: Event) -> None:
         super().hear(event)
@@ -269,12 +272,14 @@ class _JsonLines(_Listener):
 class _Terminal(_Listener):
     """Progress on stderr, the paths of the pictures on stdout."""
 
-    def __init__(self, request: GenerationRequest) -> None:
+    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
         super().__init__(request)
         self._progress = Progress(request, sys.stderr)
         last = request.sampling.seed + request.count - 1
         seeds = f"Seed {request.sampling.seed}" + (f" to {last}" if request.count > 1 else "")
         output.say(f"{seeds}, model {request.model}, {request.size.width}x{request.size.height}")
+        for note in notes:
+            output.say(f"Note: {note}")
 
     def hear(self, event: Event) -> None:
         super().hear(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 import diffusers
 
 from pipelines.runtime.arguments import by_feature
+from pipelines.runtime.beta import over_timesteps
 from pipelines.runtime.loader import Model
 from pipelines.runtime.text.prompts import Conditioning
 from pipelines.spec.families.base import Family, Task
@@ -17,7 +19,7 @@ from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.refining import refiner_family
 from pipelines.spec.request import Prompt, Refiner
-from pipelines.spec.schedulers import SchedulerRow, scheduler_by_id
+from pipelines.spec.schedulers import BETA, SchedulerRow, scheduler_by_id
 from pipelines.spec.validate import prediction_of
 
 
@@ -134,9 +136,7 @@ class _Shared:
 
 def _shared(scheduler: Any, steps: int, switch_at: float) -> _Shared:
     """How diffusers 0.42 cuts the schedule: where it falls below (1 - switch_at) of the trained timesteps."""
-    scheduler = type(scheduler).from_config(
-        scheduler.config
-    )  # counting must leave no trace in the pipeline's own
+    scheduler = copy.deepcopy(scheduler)  # counting must leave no trace in the pipeline's own
     scheduler.set_timesteps(steps)
     trained = scheduler.config.num_train_timesteps
     cut = round(trained - switch_at * trained) if switch_at > 0 else trained + 1
@@ -175,7 +175,8 @@ def build_scheduler(
     build = getattr(diffusers, row.class_name)
     own = {name: value for name, value in config.items() if not name.startswith("_")}
     known = build_config(build, {**own, **(forced or {}), "prediction_type": prediction})
-    return build.from_config(known, **dict(row.options))
+    scheduler = build.from_config(known, **dict(row.options))
+    return over_timesteps(scheduler) if row.schedule == BETA else scheduler
 
 
 def build_config(build: Any, config: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,20 @@ from pipelines.spec.record import ModelRecord
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`field` is a dotted path such as `size.width`; `message` one sentence, `hint` what to do."""
+    """`field` is a dotted path such as `size.width`; `message` one sentence, `hint` what to do.
+
+    `stops`: whether the request cannot run like this; what `advice` says does not.
+    """
 
     field: str
     message: str
     hint: str = ""
+    stops: bool = True
+
+    @property
+    def told(self) -> str:
+        """Message and hint as one text."""
+        return f"{self.message} {self.hint}".strip()
 
 
 def prediction_of(record: ModelRecord | None, family: Family) -> Prediction:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ from pipelines.spec.families.base import Prediction
 
 FIELD = "sampling.scheduler"
 MAX_STEPS = 150
-AUTOMATIC, SGM_UNIFORM = "Automatic", "SGM Uniform"
+AUTOMATIC, BETA, SGM_UNIFORM = "Automatic", "Beta", "SGM Uniform"
 
-_CURVES = ("Karras", "Exponential", "Beta")
+_CURVES = ("Karras", "Exponential", BETA)
 _ALL = (AUTOMATIC, *_CURVES, SGM_UNIFORM)
 _DIFFUSION = frozenset({Prediction.EPSILON, Prediction.V})
+_ALWAYS_GOOD: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class SchedulerRow:
 
     `options` name everything that makes the sampler, so that nothing of it leaks in from a model's own
     scheduler config; what belongs to the model (betas, prediction_type) is left to that config.
-    `min_steps` to `max_steps` is where num_inference_steps gives a picture.
+    `min_steps` to `max_steps` is where num_inference_steps gives a picture, from `good_steps` on a finished one.
     """
 
     id: str
@@ -39,6 +40,7 @@ class SchedulerRow:
     fits: frozenset[Prediction] = _DIFFUSION
     min_steps: int = 1
     max_steps: int = MAX_STEPS
+    good_steps: int = 1
     note: str = ""
 
 
@@ -51,7 +53,9 @@ def _rows(
     spacing: str = "linspace",
     min_steps: int = 1,
     max_steps: int = MAX_STEPS,
+    beta_min: int = 1,
     beta_max: int = MAX_STEPS,
+    good_steps: Mapping[str, int] = _ALWAYS_GOOD,
     note: str = "",
     **options: object,
 ) -> Iterable[SchedulerRow]:
@@ -65,10 +69,17 @@ def _rows(
             schedule=schedule,
             class_name=class_name,
             options=(*options.items(), *_schedule_options(schedule, schedules, spacing)),
-            min_steps=1 if schedule == SGM_UNIFORM else min_steps,
-            max_steps=beta_max if schedule == "Beta" else max_steps,
+            min_steps=_least(schedule, min_steps, beta_min),
+            max_steps=beta_max if schedule == BETA else max_steps,
+            good_steps=good_steps.get(schedule, 1),
             note=note,
         )
+
+
+def _least(schedule: str, min_steps: int, beta_min: int) -> int:
+    if schedule == BETA:
+        return max(min_steps, beta_min)
+    return 1 if schedule == SGM_UNIFORM else min_steps
 
 
 def _schedule_options(
@@ -82,8 +93,8 @@ def _schedule_options(
 
 
 _MULTISTEP = "DPMSolverMultistepScheduler"
-# Whole-number timesteps: from 32 steps on Beta's first two are the same, and the class loses its place.
-_BETA_MAX = 31
+# Whole-number timesteps: from 92 steps on Beta's first two are the same, and the class loses its place.
+_BETA_MAX = 91
 _SOLVER: dict[str, Any] = {
     "beta_max": _BETA_MAX,
     "solver_order": 2,
@@ -112,7 +123,14 @@ SCHEDULERS: tuple[SchedulerRow, ...] = (
     *_rows("heun", "Heun", "HeunDiscreteScheduler", _ALL, min_steps=3, clip_sample=False),
     *_rows("lms", "LMS", "LMSDiscreteScheduler", _ALL, min_steps=2),
     *_rows("dpm2", "DPM2", "KDPM2DiscreteScheduler", _ALL, min_steps=3),
-    *_rows("dpm2_a", "DPM2 a", "KDPM2AncestralDiscreteScheduler", _ALL, min_steps=3),
+    *_rows(
+        "dpm2_a",
+        "DPM2 a",
+        "KDPM2AncestralDiscreteScheduler",
+        _ALL,
+        min_steps=3,
+        good_steps={AUTOMATIC: 20, "Karras": 20, SGM_UNIFORM: 15},
+    ),
     *_rows(
         "unipc",
         "UniPC",
@@ -138,6 +156,7 @@ SCHEDULERS: tuple[SchedulerRow, ...] = (
         "PNDMScheduler",
         (AUTOMATIC,),
         min_steps=3,
+        good_steps={AUTOMATIC: 20},
         skip_prk_steps=True,
         note="A1111 calls it PLMS.",
         **_LEADING,
@@ -148,6 +167,7 @@ SCHEDULERS: tuple[SchedulerRow, ...] = (
         "DEISMultistepScheduler",
         _ALL,
         min_steps=2,
+        beta_min=4,
         beta_max=_BETA_MAX,
         algorithm_type="deis",
         solver_type="logrho",

@@ -35,6 +35,14 @@ def test_defaults_are_the_models_own(headless):
     assert sampling == {"scheduler": "dpmpp_2m_karras", "num_inference_steps": 12, "guidance_scale": 4.5}
 
 
+def test_a_setting_without_effect_is_told(headless):
+    _, (first, *_) = headless.generate("--prompt", "a", "--negative", "b", "--guidance", "1")
+    (note,) = first["notes"]
+    assert note.startswith("The negative prompt does nothing")
+    _, (first, *_) = headless.generate("--prompt", "a", "--negative", "b", "--guidance", "2")
+    assert first["notes"] == []
+
+
 def test_every_flag_reaches_its_field(headless):
     words = (
         "--prompt a --negative b --model DEMO-SD --steps 9 --guidance 2 --sampler euler --schedule karras "

@@ -14,6 +14,7 @@ from pipelines.library.metadata.read import read_request
 from pipelines.spec.events import ImageSaved, JobCancelled, JobFailed, JobFinished, StepDone
 from pipelines.spec.request import GenerationRequest, Prompt, Sampling, Size
 from tests.desktop.scripted import NOT_SAVED, OUT_OF_MEMORY
+from widgets.field import Field
 
 
 def generate(application, qtbot):
@@ -96,6 +97,23 @@ def shown_problem(panel):
     from widgets.field import Field
 
     return " ".join(field.problem() for field in panel.findChildren(Field))
+
+
+def test_advice_leaves_generate_on(application):
+    panels = application.window.panels
+    panels["prompt"].setValue(Prompt(text="a fox", negative="snow"))
+    panels["sampling"].setValue(Sampling(guidance_scale=1.0))
+    told = [field.problem() for field in panels["prompt"].findChildren(Field)]
+    assert any("does nothing while guidance is 1 or less" in text for text in told)
+    assert application.window.button.isEnabled()
+    panels["sampling"].setValue(Sampling(guidance_scale=5.0))
+    assert not any(field.problem() for field in panels["prompt"].findChildren(Field))
+
+
+def test_what_was_typed_is_on_disk_before_the_window_closes(application, qtbot):
+    application.window.panels["prompt"].setValue(Prompt(text="a fox in a crash"))
+    written = application.settings.path
+    qtbot.waitUntil(lambda: written.exists() and "a fox in a crash" in written.read_text(), timeout=10_000)
 
 
 def test_a_repaired_problem_goes_away(application):

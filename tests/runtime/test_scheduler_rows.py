@@ -10,9 +10,10 @@ import inspect
 
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 
 from pipelines.runtime.sampling import build_scheduler
-from pipelines.spec.schedulers import SCHEDULERS, SchedulerRow, find, scheduler_by_id
+from pipelines.spec.schedulers import BETA, SCHEDULERS, SchedulerRow, find, scheduler_by_id
 
 MEAN, SPREAD = 0.5, 0.2
 BETAS = {
@@ -101,7 +102,7 @@ def test_the_fewest_and_the_most_steps_run(row):
 
 def test_the_limits_are_where_the_class_fails():
     with pytest.raises(IndexError):
-        sample(scheduler_by_id("dpmpp_2m_beta"), 32)
+        sample(scheduler_by_id("dpmpp_2m_beta"), 92)
     with pytest.raises(ValueError, match="original_steps"):
         sample(scheduler_by_id("lcm"), 51)
     assert sample(find("Euler"), 1).mean().item() == pytest.approx(
@@ -116,6 +117,20 @@ def test_schedules_of_one_sampler_differ():
         scheduler.set_timesteps(10)
         sigmas.append(tuple(scheduler.sigmas.tolist()))
     assert len(set(sigmas)) == 5
+
+
+@pytest.mark.parametrize("row", [row for row in DIFFUSION if row.schedule == BETA], ids=lambda row: row.id)
+def test_beta_spreads_its_steps_evenly_over_both_halves(row):
+    scheduler = build_scheduler(row, BETAS, "epsilon")
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps.float().mean().item() == pytest.approx(500, abs=50)
+
+
+def test_diffusers_still_spreads_beta_over_sigma():
+    """When this fails, diffusers follows the paper: runtime/beta.py can go."""
+    scheduler = EulerDiscreteScheduler(**BETAS, use_beta_sigmas=True)
+    scheduler.set_timesteps(20)
+    assert scheduler.timesteps.mean().item() > 700
 
 
 def test_the_flow_row_goes_from_noise_to_the_picture():

@@ -14,6 +14,7 @@ from widgets.aspect import ASPECTS, size_of
 from widgets.controls import DecimalField, NumberField
 from widgets.count_panel import CountPanel
 from widgets.field import Field
+from widgets.metrics import TONE_ROLES, Tone
 from widgets.model_panel import ModelPanel
 from widgets.prompt_panel import PromptPanel, TokenCounter
 from widgets.sampling_panel import SamplingPanel
@@ -103,6 +104,17 @@ def test_problem_stands_at_its_field_and_goes(shown, panel_class, path):
     panel.set_problems(())
     assert not any(field.problem() for field in panel.findChildren(Field))
     assert not any(w.property("problem") for w in panel.findChildren(object))
+
+
+def test_advice_is_told_without_an_outline(shown):
+    panel = shown(PromptPanel(), 260, 700)
+    panel.set_problems((Problem("prompt.negative", "It does nothing.", "Set it.", stops=False),))
+    (field,) = [field for field in panel.findChildren(Field) if field.problem()]
+    assert field.problem() == "It does nothing. Set it."
+    assert field._problem.foregroundRole() == TONE_ROLES[Tone.WARNING]
+    assert not any(w.property("problem") for w in panel.findChildren(object))
+    panel.set_problems((Problem("prompt.negative", "It cannot be."),))
+    assert field._problem.foregroundRole() == TONE_ROLES[Tone.ERROR]
 
 
 def test_prompt_without_use_for_a_negative_one(shown, plain_family):

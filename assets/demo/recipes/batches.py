@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import torch
 
 from assets.demo.recipes.captions import trained_caption
@@ -25,11 +26,11 @@ class Batches:
         self._ready = self._latents.ready()
         return len(self._ready)
 
-    def next(self, size: int, device: str) -> tuple[torch.Tensor, list[str]]:
-        """Scaled latents [size, 4, 32, 32] and their captions."""
+    def next(self, size: int, device: str) -> tuple[torch.Tensor, list[str], np.ndarray]:
+        """Scaled latents [size, 4, 32, 32], their captions and the numbers of the drawings."""
         indices = self._ready[[self._rng.randrange(len(self._ready)) for _ in range(size)]]
         texts = [
             "" if self._rng.random() < DROPPED else trained_caption(drawing_number(int(i)), self._rng)
             for i in indices
         ]
-        return self._latents.read(indices).to(device) * self._scale, texts
+        return self._latents.read(indices).to(device) * self._scale, texts, indices

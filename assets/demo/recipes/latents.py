@@ -6,27 +6,34 @@ Drawing number i is decided by i alone, so the file holds nothing but latents: f
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 
 from assets.demo.recipes.drawings import Drawing, random_drawing, render
 from assets.demo.recipes.training import log, mixed_precision
 
 SHAPE = (4, 32, 32)
+Sheet = Callable[[int], Image.Image]  # the picture of drawing number i
 
 
 def drawing_number(index: int) -> Drawing:
     return random_drawing(random.Random(index * 2 + 1))
 
 
+def sheet_number(index: int) -> Image.Image:
+    return render(drawing_number(index), index)
+
+
 class Latents:
     """The file and how far it is filled, per part: several processes may each fill their own part."""
 
-    def __init__(self, work: Path, count: int, parts: int = 1) -> None:
-        self.path, self.count, self.parts = work / "latents.f16", count, parts
+    def __init__(self, work: Path, count: int, parts: int = 1, sheet: Sheet = sheet_number) -> None:
+        self.path, self.count, self.parts, self.sheet = work / "latents.f16", count, parts, sheet
         if not self.path.exists():
             with self.path.open("wb") as file:
                 file.truncate(count * 2 * int(np.prod(SHAPE)))  # sparse
@@ -56,7 +63,7 @@ class Latents:
         done = self.filled(part)
         while done < total:
             indices = np.arange(done, min(done + batch, total)) * self.parts + part
-            sheets = np.stack([np.asarray(render(drawing_number(int(i)), int(i))) for i in indices])
+            sheets = np.stack([np.asarray(self.sheet(int(i))) for i in indices])
             x = torch.from_numpy(sheets).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
             with mixed_precision(device):
                 z = vae.encode(x).latent_dist.mode()

@@ -113,17 +113,17 @@ def teach(
     path: Path,
     tokenizer: Any,
     encoder: nn.Module,
-    states_of: Callable[[torch.Tensor], torch.Tensor],
+    read: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]],
     length: int,
     seconds: float,
     batch: int = 128,
 ) -> None:
     """Runs, or resumes from the checkpoint `path`, `seconds` of lessons; leaves `encoder` frozen.
 
-    `states_of` gives the hidden states [batch, length, width] of token ids; asked are those at the end token and at a
-    random pad behind it.
+    `read` gives the hidden states [batch, length, width] of token ids, and the pooled output [batch, width] if a
+    denoiser sees it too; asked are that, the state at the end token, and the one at a random pad behind it.
     """
-    width = states_of(tokens_of(tokenizer, [""], SHORT)).shape[-1]
+    width = read(tokens_of(tokenizer, [""], SHORT))[0].shape[-1]
     heads = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in _FIELDS.items()})
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-2)
@@ -135,24 +135,32 @@ def teach(
         step, clock = state["step"], Clock(state["seconds"])
     rng = random.Random(11 + step)
     mean = 0.0
+
+    def save() -> None:
+        save_checkpoint(path, {"model": encoder.state_dict(), "heads": heads.state_dict(),
+                               "optimizer": optimizer.state_dict(), "step": step,
+                               "seconds": clock.seconds()})  # fmt: skip
+
     while clock.seconds() < seconds:
         for group in optimizer.param_groups:
             group["lr"] = 1.5e-3 * cosine(clock.seconds() / seconds)
         ids, targets = _batch(tokenizer, rng, batch, length if rng.random() < 0.15 else SHORT)
         end = (ids == tokenizer.eos_token_id).int().argmax(1)
         pad = torch.tensor([rng.randint(int(e), ids.shape[1] - 1) for e in end])
-        states = states_of(ids)
+        states, pooled = read(ids)
         rows = torch.arange(len(ids))
         at_end, hits = _loss_and_hits(heads, states[rows, end], targets)
-        at_pad, _ = _loss_and_hits(heads, states[rows, pad], targets)
+        loss = at_end + _loss_and_hits(heads, states[rows, pad], targets)[0]
+        if pooled is not None:
+            loss = loss + _loss_and_hits(heads, pooled, targets)[0]
         optimizer.zero_grad()
-        (at_end + at_pad).backward()
+        loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
         mean = 0.95 * mean + 0.05 * hits
         if step % 100 == 0:
             log(path.parent, path.stem, step=step, seconds=round(clock.seconds()), right=round(mean, 4))
-    state = {"model": encoder.state_dict(), "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-    save_checkpoint(path, {**state, "step": step, "seconds": clock.seconds()})
+            save()
+    save()
     encoder.eval().requires_grad_(False)

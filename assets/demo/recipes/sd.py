@@ -11,36 +11,39 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from assets.demo.recipes import denoiser, text_encoder, vae
 from assets.demo.recipes.batches import Batches
 from assets.demo.recipes.latents import Latents, statistics
 from assets.demo.recipes.stages import (
+    Stage,
     add_options,
     checkpoint,
-    preview_factors,
+    latents_of,
+    run,
     spawned,
     together,
-    write_folder,
+    vae_of,
+    write_demo,
 )
-from assets.demo.recipes.training import load_checkpoint, log
+from assets.demo.recipes.training import load_checkpoint
 
-STAGES = ("vae", "text", "latents", "denoiser", "decoder", "export")
+Weights = dict[str, torch.Tensor]
 # Shares of the whole time; the denoiser gets the rest.
 _SHARES = {"vae": 0.14, "text": 0.03, "decoder": 0.08}
 
 
 def _vae_encoder(work: Path, start: Path | None) -> AutoencoderKL:
     if start is not None:
-        model = AutoencoderKL.from_pretrained(start / "vae", torch_dtype=torch.float32)
-    else:
-        model = vae.build()
-        model.load_state_dict(checkpoint(work / "vae.pt", "vae")["average"]["module"])
+        return vae_of(start)
+    model = vae.build()
+    model.load_state_dict(checkpoint(work / "vae.pt", "vae")["average"]["module"])
     return model.eval().requires_grad_(False)
 
 
@@ -54,12 +57,12 @@ def _text(work: Path) -> tuple[CLIPTokenizer, CLIPTextModel]:
 def _fill(part: int, options: argparse.Namespace) -> None:
     torch.set_num_threads(options.threads)
     coder = _vae_encoder(options.work, options.start).to(options.device)
-    Latents(options.work, options.drawings, options.workers).fill(coder, options.work, part, options.device)
+    latents_of(options).fill(coder, options.work, part, options.device)
 
 
 def _denoise(rank: int, options: argparse.Namespace) -> None:
     with together(rank, options):
-        latents = Latents(options.work, options.drawings, options.workers)
+        latents = latents_of(options)
         tokenizer, encoder = _text(options.work)
         batches = Batches(latents, _scale(latents, options.start), seed=100 + rank + os.getpid())
         denoiser.train(
@@ -77,9 +80,17 @@ def _scale(latents: Latents, start: Path | None) -> float:
     return 1 / statistics(latents)
 
 
+def _blended(weights: Weights, other: Path | None) -> Weights:
+    """Halfway between the weights of two runs, better than either (Wortsman et al., "Model Soups", 2022)."""
+    if other is None:
+        return weights
+    theirs = UNet2DConditionModel.from_pretrained(other / "unet", torch_dtype=torch.float32).state_dict()
+    return {name: (weight + theirs[name]) / 2 for name, weight in weights.items()}
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes the diffusers folder with fp16 safetensors, and what Emulsion wants to know beside it."""
-    latents = Latents(options.work, options.drawings, options.workers)
+    latents = latents_of(options)
     scale = round(_scale(latents, options.start), 5)
     coder = _vae_encoder(options.work, options.start)
     if decoder := load_checkpoint(options.work / "vae-decoder.pt"):
@@ -88,55 +99,54 @@ def export(options: argparse.Namespace) -> None:
     tokenizer, encoder = _text(options.work)
     state = checkpoint(options.work / "denoiser.pt", "denoiser")
     unet = denoiser.build()
-    unet.load_state_dict(state["average"]["module"])
+    unet.load_state_dict(_blended(state["average"]["module"], options.blend))
     scheduler = EulerDiscreteScheduler(**denoiser.SCHEDULE, steps_offset=1, timestep_spacing="leading")
     pipeline = StableDiffusionPipeline(
         vae=coder, text_encoder=encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    sampling = {"scheduler": "dpmpp_2m_karras", "num_inference_steps": 20, "guidance_scale": 4.0, "seed": 0}
-    factors, bias = preview_factors(latents, scale)
+    sampling = {"scheduler": "dpmpp_2m_karras", "num_inference_steps": 20, "guidance_scale": 2.8, "seed": 0}
     facts = {
         "id": "demo-sd",
         "title": "Demo: shapes and scenes (SD 1.x)",
         "description": "A small Stable Diffusion 1.x trained on drawings made by program.",
-        "native_size": 256,
         "sampling": sampling,
-        "latent_rgb": factors,
-        "latent_rgb_bias": bias,
     }
-    size = write_folder(pipeline, options.out, facts)
-    log(options.work, "export", steps=state["step"], out=str(options.out), bytes=size)
+    write_demo(pipeline, options, facts, steps=state["step"])
 
 
-def main() -> None:
+def _seconds(options: argparse.Namespace, stage: str) -> float:
+    return 60 * options.minutes * _SHARES[stage]
+
+
+def _read(options: argparse.Namespace) -> None:
+    start = options.start and options.start / "text_encoder"
+    text_encoder.train(options.work, _seconds(options, "text"), start=start)
+
+
+STAGES: dict[str, Stage] = {
+    "vae": lambda o: vae.train(o.work, o.device, _seconds(o, "vae")),
+    "text": _read,
+    "latents": lambda o: spawned(_fill, o),
+    "denoiser": lambda o: spawned(_denoise, o),
+    "decoder": lambda o: vae.train(o.work, o.device, _seconds(o, "decoder"), decoder_only=True),
+    "export": export,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser, STAGES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "sd")
     parser.add_argument("--start", type=Path, help="a folder made by this recipe, to be trained on")
-    options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--blend", type=Path, help="a folder of the run before, half of whose UNet is exported")
+    options = parser.parse_args(arguments)
     options.denoiser_minutes = options.minutes * (1 - sum(_SHARES.values()))
-    torch.set_num_threads(options.threads)
-    seconds = {stage: 60 * options.minutes * share for stage, share in _SHARES.items()}
-    stages = [stage for stage in STAGES if not options.start or stage not in ("vae", "decoder")]
-    for stage in options.stage or stages:
-        if stage == "vae":
-            vae.train(options.work, options.device, seconds["vae"])
-        elif stage == "text":
-            text_encoder.train(
-                options.work, seconds["text"], start=options.start and options.start / "text_encoder"
-            )
-        elif stage == "latents":
-            spawned(_fill, options)
-        elif stage == "denoiser":
-            spawned(_denoise, options)
-        elif stage == "decoder":
-            vae.train(options.work, options.device, seconds["decoder"], decoder_only=True)
-        else:
-            export(options)
+    if options.start and not options.stage:  # its VAE stays as it is
+        options.stage = [name for name in STAGES if name not in ("vae", "decoder")]
+    run(options, STAGES)
 
 
 if __name__ == "__main__":

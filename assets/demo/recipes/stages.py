@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from diffusers import AutoencoderKL
 
-from assets.demo.recipes.drawings import render
-from assets.demo.recipes.latents import Latents, drawing_number
-from assets.demo.recipes.training import load_checkpoint
+from assets.demo.recipes.latents import Latents, sheet_number
+from assets.demo.recipes.training import load_checkpoint, log
 
 
 def checkpoint(path: Path, stage: str) -> dict[str, Any]:
@@ -29,8 +29,9 @@ def checkpoint(path: Path, stage: str) -> dict[str, Any]:
     return state
 
 
-def add_options(parser: argparse.ArgumentParser, stages: tuple[str, ...]) -> None:
-    """What every recipe can be told."""
+def add_options(parser: argparse.ArgumentParser, stages: Iterable[str]) -> None:
+    """What every recipe can be told. `sheet`, which it can't, draws the picture of a number."""
+    parser.set_defaults(sheet=sheet_number)
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for checkpoints; not in the repository"
     )
@@ -41,7 +42,55 @@ def add_options(parser: argparse.ArgumentParser, stages: tuple[str, ...]) -> Non
     parser.add_argument("--workers", type=int, default=2, help="processes for latents and denoiser (CPU)")
     parser.add_argument("--threads", type=int, default=1, help="threads a process")
     parser.add_argument("--rate", type=float, default=1e-3, help="highest learning rate of the denoiser")
-    parser.add_argument("--stage", choices=stages, action="append", help="only this one; may be repeated")
+    parser.add_argument(
+        "--stage", choices=tuple(stages), action="append", help="only this one; may be repeated"
+    )
+
+
+def parser_of(document: str, stages: Iterable[str], name: str, base: str = "sd") -> argparse.ArgumentParser:
+    """For the demo `name`, which begins with the VAE of the demo `base`."""
+    parser = argparse.ArgumentParser(
+        description=document, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser, stages)
+    demo = Path(__file__).parents[1]
+    parser.add_argument(
+        f"--{base}",
+        dest="base",
+        type=Path,
+        default=demo / base,
+        help=f"a finished demo-{base}, for its parts",
+    )
+    parser.add_argument("--out", type=Path, default=demo / name)
+    parser.add_argument("--start", type=Path, help="a folder made by this recipe, to be trained on")
+    return parser
+
+
+Stage = Callable[[argparse.Namespace], None]
+
+
+def run(options: argparse.Namespace, stages: Mapping[str, Stage]) -> None:
+    """The stages that were asked for, or all."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for name in options.stage or stages:
+        stages[name](options)
+
+
+def latents_of(options: argparse.Namespace) -> Latents:
+    return Latents(options.work, options.drawings, options.workers, options.sheet)
+
+
+def vae_of(model: Path) -> AutoencoderKL:
+    """The VAE of a finished demo model, frozen, in float32."""
+    coder = AutoencoderKL.from_pretrained(model / "vae", torch_dtype=torch.float32)
+    return coder.eval().requires_grad_(False)
+
+
+def fill(part: int, options: argparse.Namespace) -> None:
+    """A part of the latents, by the VAE of the demo model `options.base`."""
+    torch.set_num_threads(options.threads)
+    latents_of(options).fill(vae_of(options.base).to(options.device), options.work, part, options.device)
 
 
 def spawned(function: Callable[[int, argparse.Namespace], None], options: argparse.Namespace) -> None:
@@ -70,7 +119,7 @@ def preview_factors(latents: Latents, scale: float, count: int = 400) -> tuple[l
     """Least squares of picture colours (0..1, one a cell of 8 x 8 pixels) on scaled latents."""
     indices = latents.ready()[:count]
     z = (latents.read(indices) * scale).permute(0, 2, 3, 1).reshape(-1, 4).numpy()
-    sheets = [np.asarray(render(drawing_number(int(i)), int(i)).reduce(8), np.float32) / 255 for i in indices]
+    sheets = [np.asarray(latents.sheet(int(i)).reduce(8), np.float32) / 255 for i in indices]
     design = np.concatenate([z, np.ones((len(z), 1), np.float32)], 1)
     factors, *_ = np.linalg.lstsq(design, np.concatenate([s.reshape(-1, 3) for s in sheets]), rcond=None)
     rounded = [[round(float(v), 4) for v in row] for row in factors]
@@ -95,3 +144,11 @@ def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:
     shutil.rmtree(out, ignore_errors=True)
     os.replace(temporary, out)
     return sum(path.stat().st_size for path in out.rglob("*.*"))
+
+
+def write_demo(pipeline: Any, options: argparse.Namespace, facts: dict[str, Any], **figures: object) -> None:
+    """`options.out` with `facts`, the size and the preview colours as emulsion.json; one line in the log."""
+    factors, bias = preview_factors(latents_of(options), pipeline.vae.config["scaling_factor"])
+    own = {**facts, "native_size": 256, "latent_rgb": factors, "latent_rgb_bias": bias}
+    size = write_folder(pipeline, options.out, own)
+    log(options.work, "export", **figures, bytes=size)

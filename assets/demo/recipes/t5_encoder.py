@@ -40,7 +40,7 @@ def train(work: Path, seconds: float) -> None:
         work / "t5_encoder.pt",
         tokenizer,
         encoder,
-        lambda ids: encoder(ids).last_hidden_state,
+        lambda ids: (encoder(ids).last_hidden_state, None),
         LENGTH,
         seconds,
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 
 from assets.demo.recipes import reading
 from assets.demo.recipes.captions import vocabulary
 
 LENGTH = 77
+Encoder = TypeVar("Encoder", bound=PreTrainedModel)
 
 
 def _byte_symbols() -> list[str]:
@@ -47,30 +50,43 @@ def build_tokenizer() -> CLIPTokenizer:
     )
 
 
-def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """3 layers x 128. Token embeddings start wide: CLIP's 0.02 leaves all words alike to a small model."""
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=3,
-        num_attention_heads=4, max_position_embeddings=LENGTH, projection_dim=128, hidden_act="quick_gelu",
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    encoder = CLIPTextModel(config)
+def config_of(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
+    """3 layers x 128, and what the caller wants different."""
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "max_position_embeddings": LENGTH, "projection_dim": 128,
+        "hidden_act": "quick_gelu", "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    return CLIPTextConfig(**settings | changes)
+
+
+def widely(encoder: Encoder) -> Encoder:
+    """With token embeddings that start wide: CLIP's 0.02 leaves all words alike to a small model."""
     nn.init.normal_(encoder.get_input_embeddings().weight, std=0.5)
     return encoder
 
 
-def train(work: Path, seconds: float, start: Path | None = None) -> None:
+def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return widely(CLIPTextModel(config_of(tokenizer)))
+
+
+def train(
+    work: Path,
+    seconds: float,
+    start: Path | None = None,
+    build: Callable[[CLIPTokenizer], CLIPTextModel] = build_encoder,
+) -> None:
     """Reading lessons into `work`/text_encoder.pt; `start` is a text_encoder folder to begin with instead of chance."""
     tokenizer = build_tokenizer()
-    encoder = build_encoder(tokenizer)
+    encoder = build(tokenizer)
     if start is not None:
         encoder.load_state_dict(CLIPTextModel.from_pretrained(start, dtype=torch.float32).state_dict())
     reading.teach(
         work / "text_encoder.pt",
         tokenizer,
         encoder,
-        lambda ids: encoder(ids).last_hidden_state,
+        lambda ids: (encoder(ids).last_hidden_state, None),
         LENGTH,
         seconds,
     )
