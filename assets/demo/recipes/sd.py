@@ -141,7 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser, STAGES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "sd")
     parser.add_argument("--start", type=Path, help="a folder made by this recipe, to be trained on")
-    parser.add_argument("--blend", type=Path, help="a folder of the run before, half of whose UNet is exported")
+    parser.add_argument(
+        "--blend", type=Path, help="a folder of the run before, half of whose UNet is exported"
+    )
     options = parser.parse_args(arguments)
     options.denoiser_minutes = options.minutes * (1 - sum(_SHARES.values()))
     if options.start and not options.stage:  # its VAE stays as it is
