@@ -12,7 +12,7 @@ from pipelines.library.models import demo_root
 Z = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(1))
 NOISE = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(2))
 EPSILON = DDPMScheduler(**denoiser.SCHEDULE)
-VELOCITY = DDPMScheduler(**denoiser.SCHEDULE | {"prediction_type": "v_prediction"})
+VELOCITY = DDPMScheduler.from_config({**denoiser.SCHEDULE, "prediction_type": "v_prediction"})
 
 
 def answer_with(schedule: DDPMScheduler, mistake: float):
