@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -12,7 +14,8 @@ from pipelines.library.models import demo_root
 Z = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(1))
 NOISE = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(2))
 EPSILON = DDPMScheduler(**denoiser.SCHEDULE)
-VELOCITY = DDPMScheduler.from_config({**denoiser.SCHEDULE, "prediction_type": "v_prediction"})
+OF_VELOCITY: dict[str, Any] = {**denoiser.SCHEDULE, "prediction_type": "v_prediction"}
+VELOCITY = DDPMScheduler(**OF_VELOCITY)
 
 
 def answer_with(schedule: DDPMScheduler, mistake: float):
