@@ -54,7 +54,7 @@ def _state_of(feature: Feature, family: Family | None) -> str:
     if family is None:
         return "Choose a model to see whether it takes this."
     if feature in family.supports:
-        return f"{family.name} models take this. None is in use."
+        return f"{family.name} models take this, from the command line for now."
     return f"Not available for {family.name} models yet."
 
 

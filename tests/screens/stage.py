@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PySide6.QtCore import QCoreApplication, QEvent
-from PySide6.QtTest import QTest
+from PySide6.QtCore import QCoreApplication, QEvent, QEventLoop, QTimer
 
 from assets.demo.recipes.drawings import Drawing, render
 from desktop.application import Application, Places
@@ -39,8 +38,8 @@ DRAWINGS = {
     "a small white heart on a black background": Drawing(
         shape="heart", color="white", background="black", size="small"
     ),
-    "a red car in the daytime": Drawing(kind="scene", thing="car", color="red", time="day"),
     "a large red circle on a blue background": Drawing(background="blue", size="large"),
+    "a red car in the daytime": Drawing(kind="scene", thing="car", color="red", time="day"),
 }
 
 
@@ -49,6 +48,13 @@ def drawn(job: Job, image: int) -> Image.Image:
     seed = job.request.sampling.seed + image
     picture = render(DRAWINGS[job.request.prompt.text], seed)
     return picture.resize((job.request.size.width, job.request.size.height), Image.Resampling.LANCZOS)
+
+
+def _rest(milliseconds: int) -> None:
+    """Events go on meanwhile. QTest.qWait of PySide6 6.11 keeps the GIL all the time: the engine would stand still."""
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
 
 
 class Stage:
@@ -106,7 +112,7 @@ class Stage:
     def settle(self) -> None:
         """Until nothing is under way any more and everything is painted."""
         self.wait(lambda: self.application.tasks.idle)
-        QTest.qWait(250)  # the film strip asks for thumbnails, the prompt for its tokens, once things rest
+        _rest(250)  # the film strip asks for thumbnails, the prompt for its tokens, once things rest
         self.wait(lambda: self.application.tasks.idle)
         QCoreApplication.processEvents()
 
@@ -115,7 +121,7 @@ class Stage:
         while not condition():
             if time.monotonic() > end:
                 raise TimeoutError("the window did not come into the state")
-            QTest.qWait(10)
+            _rest(10)
 
     def close(self) -> None:
         self.script.release()
