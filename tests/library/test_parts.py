@@ -193,7 +193,7 @@ def test_the_files_of_a_model_are_no_loras(tmp_path):
     ]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes are something else there")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no os.mkfifo: no pipe can lie in a folder there")
 def test_a_pipe_is_not_opened(tmp_path):
     """M14."""
     os.mkfifo(tmp_path / "a.safetensors")
