@@ -24,9 +24,10 @@ os.environ |= {
 }
 
 _MARKERS = ("local_server: talks to a server of its own on 127.0.0.1, which other tests may not",)
-# torch 2.10 and diffusers 0.42 with numpy 2.4: theirs, and harmless.
+# torch 2.10 and diffusers 0.42 with numpy 2.4, and diffusers' ControlNet for FLUX: theirs, and harmless.
 _FOREIGN_WARNINGS = (
     "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning",
+    "ignore:`FluxPosEmbed` is deprecated:FutureWarning",
     "ignore:__array_wrap__ must accept context and return_scalar:DeprecationWarning",
 )
 

@@ -73,7 +73,10 @@ def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:
     refiner = _refiner(data.get("refiner"), records)
     if args.lora is not None:
         data["loras"] = [_lora(text) for text in args.lora]
-    _name_by_id(data.get("loras"), records)
+    if args.control is not None:
+        data["controls"] = [_control(words, place) for place, words in enumerate(args.control)]
+    for field in ("loras", "controls"):
+        _name_by_id(data.get(field), records)
     request = GenerationRequest.from_dict(data)
     parts = added(request, {record.id: record for record in records})
     for problem in problems(request, record, by_id(record.family), refiner, parts):
@@ -186,6 +189,25 @@ def _name_by_id(inputs: Any, records: tuple[ModelRecord, ...]) -> None:
     for given in inputs if isinstance(inputs, list) else ():
         if isinstance(given, dict) and (record := _record(given.get("model"), records)):
             given["model"] = record.id
+
+
+def _control(words: list[str], place: int) -> dict[str, Any]:
+    """MODEL PICTURE and then NAME=VALUE for the other fields of a `ControlInput`."""
+    if len(words) < 2:
+        hint = "Name both: --control MODEL PICTURE."
+        raise RequestError(f"controls[{place}].path", "a ControlNet needs a picture.", hint)
+    model, path, *more = (_read(word) for word in words)
+    control: dict[str, Any] = {"model": model, "path": os.path.abspath(os.path.expanduser(path))}
+    for word in more:
+        name, equals, value = word.partition("=")
+        if not equals or name in control or name not in _CONTROL_FIELDS:
+            known = ", ".join(f"{field}=" for field in _CONTROL_FIELDS)
+            raise RequestError(f"controls[{place}]", f"'{word}' is not understood.", f"Known: {known}")
+        control[name] = value if name == "preprocess" else _number(value)
+    return control
+
+
+_CONTROL_FIELDS = ("weight", "start", "end", "preprocess")
 
 
 def _lora(text: str) -> dict[str, Any]:

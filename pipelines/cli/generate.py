@@ -20,6 +20,7 @@ from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
 from pipelines.library.folders import default_output_dir
+from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
 from pipelines.spec.errors import RequestError
@@ -120,6 +121,14 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="a LoRA by the id that `models` lists, such as ink or ink:0.7; can be given again",
     )
+    add(
+        "--control",
+        metavar=("MODEL", "PICTURE"),
+        action="append",
+        nargs="+",
+        help="a ControlNet by id and the picture that it follows, then, where they differ, weight=0.8 (1), start=0 "
+        "end=0.6 (0 and 1 of the steps), preprocess=canny for a plain picture; can be given again",
+    )
     add("--crop-left", metavar="N", help="SDXL: the pixels it is told were cut off at the left (0)")
     add("--crop-top", metavar="N", help="SDXL: the pixels it is told were cut off at the top (0)")
     add("--refiner", metavar="ID", help="SDXL: the model that finishes the picture, by id (none)")
@@ -133,6 +142,7 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Raises RequestError before anything heavy is loaded; then 0 done, 1 failed, 130 cancelled."""
     job = compose(args, find_records(args.models))
+    check_inputs(job.request)
     options = EngineOptions(
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),

@@ -17,9 +17,7 @@ NAME = "models"
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
-    about = (
-        "Lists the models and LoRAs: the ones that came with the program and the ones in your model folders."
-    )
+    about = "Lists the models and what goes with them, of this program and of your model folders, and what each is for."
     parser = sub.add_parser(NAME, help="list the models", description=about, allow_abbrev=False)
     add_models_argument(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
@@ -56,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
 def _lines(record: ModelRecord) -> Iterable[str]:
     size = f"{record.size_bytes / 1e6:.0f} MB" if record.size_bytes else ""
     side = f"{record.native_size}x{record.native_size}" if record.native_size else ""
-    facts = [fact for fact in (record.kind.value, record.family, side, record.dtype, size) if fact]
+    facts = [
+        fact for fact in (record.kind.value, record.control, record.family, side, record.dtype, size) if fact
+    ]
     yield f"{record.id}  {record.title}"
     yield f"    {', '.join(facts)}"
     yield f"    {record.path}"

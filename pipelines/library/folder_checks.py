@@ -39,6 +39,18 @@ def check_folder(folder: Path, index: dict[str, Any], family: Family) -> Weights
     headers = [header for part in family.required_parts for header in _headers(folder / part)]
     if not headers:
         raise ModelError("The folder holds no weights.", _AGAIN)
+    return _weights(headers)
+
+
+def check_part(folder: Path) -> Weights:
+    """Of one network by itself, such as a ControlNet. Raises ModelError as `check_folder` does."""
+    headers = _headers(folder)
+    if not headers:
+        raise ModelError("The folder holds no weights.", _AGAIN)
+    return _weights(headers)
+
+
+def _weights(headers: list[Header]) -> Weights:
     biggest = max(headers, key=lambda header: header.size_bytes)
     return Weights(dtype=biggest.dtype, size_bytes=sum(header.size_bytes for header in headers))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.controlnets import CONFIG, controlnet_record, is_controlnet
 from pipelines.library.folder_checks import check_folder
 from pipelines.library.folders import models_dir
 from pipelines.library.names import slug
@@ -45,12 +46,19 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     records: dict[str, ModelRecord] = {}
     for root in roots:
         for path in _found(root, MAX_DEPTH, seen):
-            record = _record(path) if path.is_dir() else file_record(_bare_record(path))
+            record = _record_of(path)
             if record.id in records:
                 mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
                 record = dataclasses.replace(record, id=f"{record.id}-{mark}")
             records[record.id] = record
     return tuple(records.values())
+
+
+def _record_of(path: Path) -> ModelRecord:
+    bare = _bare_record(path)
+    if not path.is_dir():
+        return file_record(bare)
+    return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
 
 
 def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
@@ -63,13 +71,14 @@ def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
         if real in seen:
             return
         seen.add(real)
-        if (folder / INDEX).is_file():
+        part = (folder / CONFIG).is_file()
+        if (folder / INDEX).is_file() or (part and is_controlnet(folder)):
             yield folder
             return
         with os.scandir(folder) as entries:
             paths = sorted((entry.name, entry.path) for entry in entries)
         below = [name for name, path in paths if depth and os.path.isdir(path)]
-        files = [] if (folder / "config.json").exists() else [n for n, p in paths if _is_weights(n, p)]
+        files = [] if part else [n for n, p in paths if _is_weights(n, p)]
     except (OSError, RuntimeError) as error:
         _LOG.info("not scanned: %s (%s)", folder, error)
         return
@@ -96,8 +105,7 @@ def _bare_record(path: Path) -> ModelRecord:
     )
 
 
-def _record(folder: Path) -> ModelRecord:
-    record = _bare_record(folder)
+def _record(folder: Path, record: ModelRecord) -> ModelRecord:
     try:
         index = read_json(folder / INDEX)
         own = own_facts(folder / "emulsion.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -110,3 +111,4 @@ def _silence() -> None:
     for logging in (diffusers.utils.logging, transformers.utils.logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)  # by diffusers itself

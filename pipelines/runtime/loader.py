@@ -22,7 +22,7 @@ from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
 from pipelines.spec.errors import Cancelled, EngineError, ModelError
-from pipelines.spec.families.base import Family
+from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import Format, ModelRecord
@@ -33,12 +33,16 @@ class Model:
     """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
 
     `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
-    model: `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
+    model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `reading` names all that makes
+    it read a prompt otherwise, `notes` are sentences for the user.
     """
 
     parts: Mapping[str, Any]
     keys: Mapping[str, PartKey]
     settings: Mapping[str, bool] = field(default_factory=dict)
+    task: Task = Task.TEXT
+    added: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
     reading: tuple[object, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -94,6 +98,21 @@ class Loader:
     def _part(self, key: PartKey, wanted: _Wanted) -> Any:
         wanted.job.check()
         return self._store.get(key, lambda: _loaded(wanted))
+
+
+def load_network(
+    store: ComponentStore, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
+) -> Any:
+    """One network by itself, such as a ControlNet, of the class that its config.json names.
+
+    Raises ModelError for what is gone, damaged or not supported; Cancelled between tensors.
+    """
+    job.check()
+    if not folder.is_dir():
+        raise ModelError(f"The model folder is gone: {folder}", "Was it moved, renamed or deleted?")
+    class_name = _known_class(folder, "_", {"_": str(_json(folder / "config.json").get("_class_name"))})
+    key = PartKey(str(folder), stamp_of(folder), str(dtype), str(device))
+    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, dtype, device, job)))
 
 
 def _class_names(index: dict[str, Any]) -> dict[str, str]:
@@ -211,6 +230,8 @@ def _json(path: Path) -> dict[str, Any]:
 _LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
     "UNet2DConditionModel": _denoiser,
     "FluxTransformer2DModel": _diffusers_module,
+    "ControlNetModel": _denoiser,
+    "FluxControlNetModel": _diffusers_module,
     "AutoencoderKL": _diffusers_module,
     "CLIPTextModel": _text_encoder,
     "CLIPTextModelWithProjection": _text_encoder,

@@ -64,6 +64,12 @@ class Phase:
     def denoiser(self) -> Any:
         return getattr(self.pipe, self.family.denoiser)
 
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """All that is asked in a step, in its order."""
+        controlnet = getattr(self.pipe, "controlnet", None)
+        return (self.denoiser,) if controlnet is None else (controlnet, self.denoiser)
+
 
 def roles(job: Job, family: Family) -> tuple[Role, ...]:
     """The models that draw the picture, in their order: the base of this family, and the refiner if it has a part."""
@@ -90,8 +96,9 @@ def phases(job: Job, sources: Sequence[Source]) -> tuple[Phase, ...]:
 def _base(job: Job, source: Source, end: float | None) -> Phase:
     """All of the picture, or its part up to `end`, 0 to 1 of the schedule."""
     request = job.request
-    pipe, steps = build_pipeline(job, source, Task.TEXT), request.sampling.num_inference_steps
-    call = _call(job, source, steps) | {"width": request.size.width, "height": request.size.height}
+    pipe, steps = build_pipeline(job, source, source.model.task), request.sampling.num_inference_steps
+    size = {"width": request.size.width, "height": request.size.height}
+    call = {**_call(job, source, steps), **size, **source.model.call}
     if end is not None:
         call["denoising_end"] = end
         steps = _shared(pipe.scheduler, steps, end).before
@@ -145,14 +152,18 @@ def _shared(scheduler: Any, steps: int, switch_at: float) -> _Shared:
 
 
 def build_pipeline(job: Job, source: Source, task: Task) -> Any:
-    """The family's diffusers pipeline around the loaded parts; costs no copy."""
+    """The family's diffusers pipeline around the loaded parts; costs no copy.
+
+    What the job adds to the model is a part of it for the model's own task alone.
+    """
     record, family, model = source.role.record, source.role.family, source.model
     row = scheduler_by_id(job.request.sampling.scheduler)
     scheduler = build_scheduler(
         row, model.parts["scheduler"], prediction_of(record, family).value, family.scheduler
     )
     build = getattr(diffusers, family.pipelines[task])
-    pipe = build(**{**model.parts, "scheduler": scheduler}, **family.fixed, **model.settings)
+    added = model.added if task is model.task else {}
+    pipe = build(**{**model.parts, **added, "scheduler": scheduler}, **family.fixed, **model.settings)
     pipe.set_progress_bar_config(disable=True)  # it costs 2.5 ms a step
     return pipe
 

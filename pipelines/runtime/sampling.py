@@ -62,8 +62,8 @@ def _drawn(
     pipe, denoiser = phase.pipe, phase.denoiser
     with ExitStack() as undo:
         undo.callback(pipe.maybe_free_model_hooks)  # diffusers skips it when a callback raises
-        undo.enter_context(_listening(denoiser, job, progress.previewer))
-        undo.enter_context(_noise_in_float32(denoiser, pipe.scheduler))
+        undo.enter_context(_listening(phase.networks, job, progress.previewer))
+        undo.enter_context(_noise_in_float32(phase.networks, pipe.scheduler))
         given = {phase.takes: latents.to(denoiser.device, denoiser.dtype), "generator": generator}
         latents = pipe(**phase.call, **given, output_type="latent", callback_on_step_end=progress).images
     if not torch.isfinite(latents).all():
@@ -127,10 +127,11 @@ def _step_of(call: int, calls: int, steps: int, order: int) -> int:
 
 
 @contextmanager
-def _listening(denoiser: torch.nn.Module, job: Job, previewer: Previewer) -> Iterator[None]:
-    """A cancel is seen before each block, so that a slow step need not be waited for."""
-    handles = [denoiser.register_forward_hook(previewer.named_hook, with_kwargs=True)]
-    handles += [block.register_forward_pre_hook(lambda *_: job.check()) for block in _blocks(denoiser)]
+def _listening(networks: Sequence[torch.nn.Module], job: Job, previewer: Previewer) -> Iterator[None]:
+    """A cancel is seen before each block, so that a slow step need not be waited for. The last is the denoiser."""
+    blocks = [block for network in networks for block in _blocks(network)]
+    handles = [networks[-1].register_forward_hook(previewer.named_hook, with_kwargs=True)]
+    handles += [block.register_forward_pre_hook(lambda *_: job.check()) for block in blocks]
     try:
         yield
     finally:
@@ -144,18 +145,22 @@ def _blocks(denoiser: torch.nn.Module) -> Iterator[torch.nn.Module]:
 
 
 @contextmanager
-def _noise_in_float32(denoiser: torch.nn.Module, scheduler: Any) -> Iterator[None]:
+def _noise_in_float32(networks: Sequence[Any], scheduler: Any) -> Iterator[None]:
     """Samplers that add noise draw it in the precision of the denoiser's answer: float32, as in `noise`."""
+    denoiser = networks[-1]
     if denoiser.dtype is torch.float32 or not draws_noise(scheduler):
         yield
         return
-    narrow = denoiser.register_forward_pre_hook(lambda _m, args: (args[0].to(denoiser.dtype), *args[1:]))
-    widen = denoiser.register_forward_hook(lambda _m, _args, output: (output[0].float(), *output[1:]))
+    handles = [denoiser.register_forward_hook(lambda _m, _args, output: (output[0].float(), *output[1:]))]
+    handles += [
+        network.register_forward_pre_hook(lambda _m, args: (args[0].to(denoiser.dtype), *args[1:]))
+        for network in networks
+    ]
     try:
         yield
     finally:
-        narrow.remove()
-        widen.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def draws_noise(scheduler: Any) -> bool:

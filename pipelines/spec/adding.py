@@ -1,4 +1,4 @@
-"""What is wrong with what a request adds to its model: LoRAs."""
+"""What is wrong with what a request adds to its model: LoRAs and ControlNets."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipelines.spec import families
+from pipelines.spec.controls import PREPROCESSORS
 from pipelines.spec.errors import ModelError, shortened
 from pipelines.spec.families.base import Family, Feature
 from pipelines.spec.problem import Problem
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import GenerationRequest
+from pipelines.spec.request import ControlInput, GenerationRequest
 
 MAX_WEIGHT = 10.0
+MAX_CONTROL_WEIGHT = 5.0
 MAX_ADDED = 16
 Parts = Mapping[str, ModelRecord]  # by their id
 
 _OTHER = "Choose another one, or remove it from the request."
-_NAMES = {Kind.LORA: "LoRA"}
+_NAMES = {Kind.LORA: "LoRA", Kind.CONTROLNET: "ControlNet"}
 
 
 def adding_problems(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
     """`family` is the model's; `parts` are the records of what is added. Does no I/O."""
     if Feature.LORA in family.supports:
         yield from _loras(request, family, parts)
+    if Feature.CONTROL in family.supports:
+        yield from _controls(request, family, parts)
 
 
 def names(request: GenerationRequest) -> tuple[str, ...]:
     """The ids of everything that the request adds to its model."""
-    return tuple(lora.model for lora in request.loras)
+    return tuple(given.model for given in (*request.loras, *request.controls))
 
 
 def added(request: GenerationRequest, records: Parts) -> dict[str, ModelRecord]:
@@ -45,6 +49,30 @@ def _loras(request: GenerationRequest, family: Family, parts: Parts) -> Iterator
         yield from _record(f"{field}.model", Kind.LORA, lora.model, family, parts)
         yield from _weight(f"{field}.weight", lora.weight)
     yield from _twice("loras", [lora.model for lora in request.loras])
+
+
+def _controls(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
+    if text := _too_many(request.controls, "ControlNets"):
+        yield Problem("controls", text)
+        return
+    for place, control in enumerate(request.controls):
+        field = f"controls[{place}]"
+        yield from _record(f"{field}.model", Kind.CONTROLNET, control.model, family, parts)
+        yield from _control(field, control)
+
+
+def _control(field: str, control: ControlInput) -> Iterator[Problem]:
+    if not control.path.strip():
+        yield Problem(f"{field}.path", "A ControlNet needs a picture.", "Choose one.")
+    if not 0 <= control.weight <= MAX_CONTROL_WEIGHT:  # also true for NaN
+        text = f"The weight must be 0 to {MAX_CONTROL_WEIGHT:g}, not {control.weight:g}."
+        yield Problem(f"{field}.weight", text)
+    if not 0 <= control.start < control.end <= 1:
+        text = f"It must start before it ends, within 0 to 1, not {control.start:g} to {control.end:g}."
+        yield Problem(f"{field}.start", text)
+    if control.preprocess and control.preprocess not in PREPROCESSORS:
+        text = f"There is no preprocessor '{shortened(control.preprocess)}'."
+        yield Problem(f"{field}.preprocess", text, f"Known: {', '.join(PREPROCESSORS)}; or none.")
 
 
 def _too_many(inputs: Sequence[object], what: str) -> str:

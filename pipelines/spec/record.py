@@ -29,6 +29,7 @@ class ModelRecord:
     `native_size` is the side in pixels the model was trained at, 0 when unknown (the family's default holds).
     `sampling` are the model's own defaults; `latent_rgb` and `latent_rgb_bias` its own preview factors, as in
     `LatentFormat`; where they are empty the family's hold. A LoRA has the family of the models that it was made for.
+    `control` is the id of a row in `CONTROLS` where the name of a ControlNet says what it follows.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ModelRecord:
     latent_rgb: tuple[tuple[float, float, float], ...] = ()
     latent_rgb_bias: tuple[float, float, float] = (0.5, 0.5, 0.5)
     prediction: str = ""
+    control: str = ""
     trigger_words: tuple[str, ...] = ()
     description: str = ""
     problem: str = ""

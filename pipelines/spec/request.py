@@ -85,13 +85,18 @@ class ImageInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlInput:
-    """A picture that steers the composition through the control model `model`."""
+    """A picture that steers the composition through the ControlNet `model`, from `start` to `end` (0..1) of the steps.
+
+    It is scaled to fill the size of the request, and cut to it at the middle. `preprocess` is who draws the control
+    picture from a plain one ('canny'); empty: the picture is a control picture already.
+    """
 
     model: str
     path: str
     weight: float = 1.0
     start: float = 0.0
     end: float = 1.0
+    preprocess: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

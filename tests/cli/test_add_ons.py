@@ -1,10 +1,11 @@
-"""LoRAs on the command line: by id or path, with a weight, and refused with their field."""
+"""LoRAs and ControlNets on the command line: by id or path, with their numbers, and refused with their field."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from PIL import Image
 
 from pipelines.spec.record import Format, Kind, ModelRecord
 from tests.cli.conftest import RECORDS
@@ -15,10 +16,14 @@ INK = ModelRecord(
 )  # fmt: skip
 WOOL = ModelRecord(id="wool-0.5", path="/loras/wool.safetensors", title="Wool", kind=Kind.LORA, family="sdxl")
 
+CANNY = ModelRecord(
+    id="canny", path="/nets/canny", title="Canny", kind=Kind.CONTROLNET, family="sd1", control="canny"
+)
+
 
 @pytest.fixture
 def parts(headless, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL))
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY))
     return headless
 
 
@@ -80,3 +85,44 @@ def test_the_list_says_what_each_is(parts, capsys):
 
     assert main(["models"]) == 0
     assert "ink  Ink\n    lora, sd1, float16, 2 MB\n" in capsys.readouterr().out
+
+
+@pytest.fixture
+def edges(tmp_path, monkeypatch):
+    """A picture with a name that no grammar with signs between its fields would survive."""
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a, b=c;1.png")
+    return "a, b=c;1.png"
+
+
+def test_a_control_with_its_picture_and_numbers(parts, edges, tmp_path):
+    seen = []
+    parts.script = lambda job, emit: seen.append(job)
+    words = ["--control", "Canny", edges, "weight=0.8", "start=0.1", "end=0.6", "preprocess=canny"]
+    status, (first, *_) = parts.generate("--prompt", "x", *words, "--control", CANNY.path, edges)
+    assert status == 0
+    path = str(tmp_path / edges)
+    one = {"model": "canny", "path": path, "weight": 0.8, "start": 0.1, "end": 0.6, "preprocess": "canny"}
+    other = {"model": "canny", "path": path, "weight": 1.0, "start": 0.0, "end": 1.0, "preprocess": ""}
+    assert first["request"]["controls"] == [one, other]
+    assert seen[0].parts == {"canny": CANNY}
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "said"),
+    [
+        (["canny"], "controls[0].path", "needs a picture"),
+        (["canny", "gone.png"], "controls[0].path", "gone.png"),
+        (["canny", "a, b=c;1.png", "weight=much"], "controls[0].weight", "number"),
+        (["canny", "a, b=c;1.png", "strength=1"], "controls[0]", "'strength=1' is not understood"),
+        (["canny", "a, b=c;1.png", "path=x"], "controls[0]", "not understood"),
+        (["canny", "a, b=c;1.png", "preprocess=depth"], "controls[0].preprocess", "no preprocessor 'depth'"),
+        (["ink", "a, b=c;1.png"], "controls[0].model", "a lora, not a ControlNet"),
+        (["gone", "a, b=c;1.png"], "controls[0].model", "'gone' was not found"),
+    ],
+)
+def test_a_wrong_control_names_its_field(parts, edges, words, field, said):
+    status, (*_, last) = parts.generate("--prompt", "x", "--control", *words)
+    assert status == 2
+    assert last["field"] == field
+    assert said in last["message"]

@@ -1,4 +1,4 @@
-"""LoRAs under the model folders: found and understood by their headers, or listed with the reason."""
+"""LoRAs and ControlNets under the model folders: understood by their headers and configs, or listed with the reason."""
 
 from __future__ import annotations
 
@@ -199,3 +199,64 @@ def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "a.safetensors")
     file(tmp_path / "b.safetensors", kohya(768))
     assert [record.id for record in scan([tmp_path])] == ["b"]
+
+
+def control(folder: Path, **config: object) -> Path:
+    """The folder of a ControlNet, with weights of no worth."""
+    file(folder / "diffusion_pytorch_model.safetensors", {"w": (8, 8)})
+    (folder / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel", **config}))
+    return folder
+
+
+CONTROLS = {
+    "sd1": {"cross_attention_dim": 768},
+    "sd2": {"cross_attention_dim": 1024},
+    "sdxl": {"cross_attention_dim": 2048},
+    "flux-schnell": {
+        "_class_name": "FluxControlNetModel",
+        "num_attention_heads": 24,
+        "attention_head_dim": 128,
+        "num_mode": None,
+    },
+}
+
+
+@pytest.mark.parametrize("family", CONTROLS)
+def test_a_controlnet_is_known_by_its_config(tmp_path, family):
+    control(tmp_path / "control v11p canny", **CONTROLS[family])
+    record = only(tmp_path)
+    assert (record.kind, record.family, record.problem) == (Kind.CONTROLNET, family, "")
+    assert (record.control, record.format, record.dtype) == ("canny", Format.DIFFUSERS, "float16")
+    assert record.size_bytes > 128
+
+
+def test_of_a_reduced_controlnet_its_own_facts_tell(tmp_path):
+    folder = control(tmp_path / "depth", cross_attention_dim=96)
+    assert "(it is 96 wide)" in only(tmp_path).problem
+    (folder / "emulsion.json").write_text(json.dumps({"family": "sd1", "title": "Depth", "id": "Mine"}))
+    record = only(tmp_path)
+    assert (record.family, record.title, record.id, record.control) == ("sd1", "Depth", "mine", "depth")
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"_class_name": "ControlNetUnionModel"}, "'ControlNetUnionModel' are not supported"),
+        ({"_class_name": "FluxControlNetModel", "num_mode": 10}, "several modes"),
+        ({"cross_attention_dim": 768, "controlnet_conditioning_channel_order": "bgr"}, "another order"),
+        ({"cross_attention_dim": [768]}, "does not show which models"),
+    ],
+    ids=str,
+)
+def test_a_controlnet_of_no_use_says_why(tmp_path, config, reason):
+    control(tmp_path / "c", **config)
+    assert reason in only(tmp_path).problem
+
+
+def test_a_controlnet_without_weights_or_with_a_pickle(tmp_path):
+    folder = control(tmp_path / "c", cross_attention_dim=768)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    assert "is a pickle" in only(tmp_path).problem
+    weights.with_suffix(".bin").unlink()
+    assert "has no weights" in only(tmp_path).problem

@@ -1,15 +1,16 @@
-"""What is wrong with the LoRAs of a request, and which family a LoRA is for."""
+"""What is wrong with the LoRAs and ControlNets of a request, and which family each is for."""
 
 import dataclasses
 
 import pytest
 
 from pipelines.spec.adding import added
+from pipelines.spec.controls import CONTROLS, PREPROCESSORS, control_kind
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import FAMILIES, by_id, fitting
 from pipelines.spec.families.base import AddOnFacts, Feature
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import GenerationRequest, LoraInput, Refiner
+from pipelines.spec.request import ControlInput, GenerationRequest, LoraInput, Refiner
 from pipelines.spec.validate import problems
 
 MODEL = ModelRecord(id="m", path="/m", title="M", family="sd1")
@@ -88,7 +89,79 @@ def test_the_records_that_go_with_the_job():
 
 
 def test_the_refiner_takes_none():
-    assert Feature.LORA not in by_id("sdxl-refiner").supports
+    assert not {Feature.LORA, Feature.CONTROL} & by_id("sdxl-refiner").supports
+
+
+CANNY = dataclasses.replace(INK, id="canny", title="Canny", path="/canny", kind=Kind.CONTROLNET)
+
+
+def control_problems(*controls: ControlInput, parts: tuple[ModelRecord, ...] = (CANNY,)):
+    request = GenerationRequest(model="m", controls=controls)
+    return problems(request, MODEL, by_id("sd1"), parts={part.id: part for part in parts})
+
+
+def control(**changes) -> ControlInput:
+    return dataclasses.replace(ControlInput(model="canny", path="/a.png"), **changes)
+
+
+def test_a_controlnet_of_the_family_is_taken_also_twice():
+    assert control_problems(control()) == ()
+    ends = (control(start=0.0, end=0.5), control(start=0.5, end=1.0, preprocess="canny", weight=0.0))
+    assert control_problems(*ends) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"path": " "}, "path"),
+        ({"weight": -0.1}, "weight"),
+        ({"weight": 5.1}, "weight"),
+        ({"weight": float("nan")}, "weight"),
+        ({"start": 0.5, "end": 0.5}, "start"),
+        ({"start": -0.1}, "start"),
+        ({"end": 1.1}, "start"),
+        ({"end": float("nan")}, "start"),
+        ({"preprocess": "x" * 1000}, "preprocess"),
+        ({"preprocess": "depth"}, "preprocess"),
+        ({"model": "gone"}, "model"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_one_wrong_field_of_a_control_is_named_alone(changes, field):
+    (problem,) = control_problems(control(), control(**changes))
+    assert problem.field == f"controls[1].{field}"
+    assert len(problem.message) < 200
+
+
+def test_a_lora_is_no_controlnet_and_one_of_another_family_is_refused_with_both():
+    (problem,) = control_problems(control(model="ink"), parts=(INK,))
+    assert "a lora, not a ControlNet" in problem.message
+    (problem,) = control_problems(control(), parts=(dataclasses.replace(CANNY, family="flux"),))
+    for word in ("Canny", by_id("flux").name, by_id("sd1").name):
+        assert word in problem.message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("control_v11p_sd15_canny", "canny"),
+        ("controlnet-depth-sdxl-1.0", "depth"),
+        ("FLUX.1-dev-Controlnet-Canny", "canny"),
+        ("control_v11p_sd15_openpose", "pose"),
+        ("sedgwick", ""),
+        ("", ""),
+    ],
+)
+def test_the_name_of_a_controlnet_says_what_it_follows(name, kind):
+    assert control_kind(name) == kind
+
+
+def test_every_kind_is_one_row():
+    ids = [row.id for row in CONTROLS]
+    words = [word for row in CONTROLS for word in row.words]
+    assert len(set(ids)) == len(ids)
+    assert len(set(words)) == len(words)
+    assert set(PREPROCESSORS) == {"canny"}
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_a_good_request_has_no_problem():
         (dataclasses.replace(GOOD, count=0), "count"),
         (dataclasses.replace(GOOD, count=65), "count"),
         (dataclasses.replace(GOOD, image=ImageInput(path="/a.png")), "image"),
-        (dataclasses.replace(GOOD, controls=(ControlInput(model="c", path="/a.png"),)), "controls"),
+        (dataclasses.replace(GOOD, controls=(ControlInput(model="c", path="/a.png"),)), "controls[0].model"),
         (dataclasses.replace(GOOD, loras=(LoraInput(model="l"),)), "loras[0].model"),
     ],
     ids=str,

@@ -15,6 +15,7 @@ class Task(StrEnum):
 
     TEXT = "text"
     IMAGE = "image"
+    CONTROL = "control"  # steered by ControlNets
     REFINE = "refine"  # finish the latents that another model began
 
 
@@ -141,7 +142,7 @@ class Family:
     """`pipelines` holds diffusers class names by task, so that this package needs no diffusers.
 
     `classes` are the `_class_name`s of a model_index.json that belong to this family, `detect` what else must hold.
-    `add_ons` says which LoRAs and the like go with it.
+    `add_ons` says which LoRAs and the like go with it, `control_image` the argument that takes a control picture.
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
@@ -156,6 +157,7 @@ class Family:
     add_ons: AddOnCondition
     pipelines: Mapping[Task, str]
     text: TextScheme
+    control_image: str = "image"
     denoiser: str = "unet"
     counted: str = "tokenizer"
     max_sequence_length: int = 77

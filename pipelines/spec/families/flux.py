@@ -51,7 +51,12 @@ FLUX_DEV = Family(
         widths=frozenset({3072}),
         words=("flux1", "flux_1", "flux-1", "flux.1", "flux"),
     ),
-    pipelines={Task.TEXT: "FluxPipeline", Task.IMAGE: "FluxImg2ImgPipeline"},
+    pipelines={
+        Task.TEXT: "FluxPipeline",
+        Task.IMAGE: "FluxImg2ImgPipeline",
+        Task.CONTROL: "FluxControlNetPipeline",
+    },
+    control_image="control_image",
     text=TextScheme.CLIP_T5,
     denoiser="transformer",
     counted="tokenizer_2",
@@ -64,7 +69,9 @@ FLUX_DEV = Family(
     sampling=Sampling(scheduler="flow_euler", num_inference_steps=28, guidance_scale=3.5),
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=16, minimum=64, maximum=2048, native=1024),
-    supports=frozenset({Feature.GUIDANCE, Feature.NEGATIVE_PROMPT, Feature.TRUE_CFG, Feature.LORA}),
+    supports=frozenset(
+        {Feature.GUIDANCE, Feature.NEGATIVE_PROMPT, Feature.TRUE_CFG, Feature.LORA, Feature.CONTROL}
+    ),
     required_parts=(
         "transformer",
         "vae",

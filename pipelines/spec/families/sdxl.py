@@ -45,6 +45,7 @@ SDXL = Family(
     pipelines={
         Task.TEXT: "StableDiffusionXLPipeline",
         Task.IMAGE: "StableDiffusionXLImg2ImgPipeline",
+        Task.CONTROL: "StableDiffusionXLControlNetPipeline",
         Task.REFINE: "StableDiffusionXLImg2ImgPipeline",
     },
     text=TextScheme.CLIP_CLIP,
@@ -60,6 +61,7 @@ SDXL = Family(
             Feature.SIZE_CONDITIONING,
             Feature.REFINER,
             Feature.LORA,
+            Feature.CONTROL,
         }
     ),
     required_parts=(

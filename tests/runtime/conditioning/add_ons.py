@@ -1,13 +1,15 @@
-"""Tiny LoRAs with random weights for the tiny models, in the key formats that people have."""
+"""Tiny LoRAs and ControlNets with random weights for the tiny models, in the key formats that people have."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ControlNetModel, FluxControlNetModel, FluxTransformer2DModel, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -92,3 +94,33 @@ def found(path: Path, family: Family | None, state: dict[str, Any]) -> ModelReco
     write(path, state, {"emulsion.family": family.id} if family else {})
     (record,) = scan([path.parent])
     return record
+
+
+def controlnet(folder: Path, family: Family, record: ModelRecord, seed: int = 0, **facts: Any) -> ModelRecord:
+    """A tiny ControlNet for the family's tiny model that steers it at once, as the library finds it."""
+    network = _NETWORKS[family.denoiser](record)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    network.half().save_pretrained(folder)
+    (folder / "emulsion.json").write_text(json.dumps({"family": family.id, **facts}))
+    (record,) = scan([folder])
+    assert not record.problem, record.problem
+    return record
+
+
+def _of_unet(record: ModelRecord) -> Any:
+    unet = UNet2DConditionModel.from_pretrained(record.path, subfolder="unet")
+    return ControlNetModel.from_unet(unet, conditioning_channels=3)
+
+
+def _of_transformer(record: ModelRecord) -> Any:
+    transformer = FluxTransformer2DModel.from_pretrained(record.path, subfolder="transformer")
+    heads, width = transformer.config["num_attention_heads"], transformer.config["attention_head_dim"]
+    return FluxControlNetModel.from_transformer(
+        transformer, num_layers=1, num_single_layers=1, attention_head_dim=width, num_attention_heads=heads
+    )
+
+
+_NETWORKS = {"unet": _of_unet, "transformer": _of_transformer}

@@ -1,0 +1,68 @@
+"""ControlNets on disk: folders with the config.json of one become `ModelRecord`s; no weight is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from pipelines.library.folder_checks import check_part
+from pipelines.library.own_facts import own_facts, read_json
+from pipelines.spec.controls import control_kind
+from pipelines.spec.errors import EngineError, ModelError
+from pipelines.spec.families import fitting
+from pipelines.spec.families.base import AddOnFacts
+from pipelines.spec.record import Kind, ModelRecord
+
+CONFIG = "config.json"
+# The class of its config.json -> the part of the pipeline it goes with.
+_DENOISERS = {"ControlNetModel": "unet", "FluxControlNetModel": "transformer"}
+_FACTS = ("id", "title", "family", "description")
+
+
+def is_controlnet(folder: Path) -> bool:
+    """Whether its config.json names a class of ControlNet, also one that cannot be used."""
+    return "ControlNet" in _class_name(folder)
+
+
+def _class_name(folder: Path) -> str:
+    try:
+        return str(read_json(folder / CONFIG).get("_class_name"))
+    except ModelError:
+        return ""
+
+
+def controlnet_record(record: ModelRecord) -> ModelRecord:
+    """`record` of such a folder, with all that its files tell; the reason in `problem` if it is of no use."""
+    folder = Path(record.path)
+    own = {name: value for name, value in own_facts(folder / "emulsion.json").items() if name in _FACTS}
+    told = own.pop("family", "")
+    record = dataclasses.replace(record, kind=Kind.CONTROLNET, control=control_kind(folder.name), **own)
+    try:
+        config = read_json(folder / CONFIG)
+        family = fitting(_facts(config, told))
+        record = dataclasses.replace(record, family=family.id)
+        weights = check_part(folder)
+        return dataclasses.replace(record, dtype=weights.dtype, size_bytes=weights.size_bytes)
+    except EngineError as error:
+        return dataclasses.replace(record, problem=str(error))
+    except OSError as error:
+        return dataclasses.replace(record, problem=f"The folder cannot be read: {error.strerror}.")
+
+
+def _facts(config: dict[str, Any], told: str) -> AddOnFacts:
+    name = str(config.get("_class_name"))
+    if name not in _DENOISERS:
+        raise ModelError(f"ControlNets of the kind '{name[:60]}' are not supported.")
+    if config.get("num_mode") is not None:
+        raise ModelError("A ControlNet of several modes in one cannot be used yet.")
+    if config.get("controlnet_conditioning_channel_order", "rgb") != "rgb":
+        raise ModelError("A ControlNet that takes its colours in another order cannot be used yet.")
+    denoiser = _DENOISERS[name]
+    width = config.get("cross_attention_dim") if denoiser == "unet" else _inner_width(config)
+    return AddOnFacts(denoiser=denoiser, width=width if isinstance(width, int) else 0, told=told)
+
+
+def _inner_width(config: dict[str, Any]) -> int:
+    heads, each = config.get("num_attention_heads"), config.get("attention_head_dim")
+    return heads * each if isinstance(heads, int) and isinstance(each, int) else 0
