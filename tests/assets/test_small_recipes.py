@@ -130,13 +130,12 @@ def test_the_engine_draws_with_the_controlnet(engine, records, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd-neon", "sd-mosaic"])
 def test_every_layer_of_a_lora_finds_its_place_and_weight_0_is_none(engine, records, name):
-    plain, silent = drawn(engine, records)
+    plain, _ = drawn(engine, records)
     off, _ = drawn(engine, records, loras=(LoraInput(model=name, weight=0.0),))
     on, told = drawn(engine, records, loras=(LoraInput(model=name, weight=8.0),))
     assert (plain == off).all()
     assert (plain != on).any()
     assert "have no place" not in str(told)
-    assert len(told) == len(silent)
 
 
 @pytest.mark.slow
