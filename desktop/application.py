@@ -21,7 +21,7 @@ from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
 from desktop.pictures import Pictures
 from desktop.recovery import Recovery
-from desktop.session import Session, defaults_for, duration, step_text
+from desktop.session import Engine, Session, State, defaults_for, duration, step_text
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
@@ -101,6 +101,7 @@ class Application(QObject):
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(SAVE_DELAY_MS)
         self._started = False
+        self._engine = Engine.STARTING
         self._restored = False
         self._closed = False
         self._stopped = True
@@ -136,6 +137,7 @@ class Application(QObject):
         self.stall_watch.stalled.connect(self._stalled)
         self.pictures.settingsRead.connect(self._restore)
         self.notifications.bugSeen.connect(self._save_settings)
+        self.session.stateChanged.connect(self._state_changed)
         self._token_timer.timeout.connect(self._count_tokens)
         self._save_timer.timeout.connect(self._save_settings)
         window.painted.connect(self._first_paint)
@@ -286,10 +288,18 @@ class Application(QObject):
             self.settings.change(last_request=request)
             self._save_timer.start()
 
+    @Slot(object)
+    def _state_changed(self, state: State) -> None:
+        if state.engine is not self._engine:
+            self._engine = state.engine
+            self._token_timer.start()
+
     @Slot()
     def _count_tokens(self) -> None:
+        """Not while the engine starts: opening torch holds the loader's lock, which a tokenizer's threads wait for with
+        the GIL held, and the window stood still for 340 ms."""
         record, prompt = self.session.record(), self.session.request().prompt
-        if record is None or record.problem:
+        if record is None or record.problem or self.session.state.engine is Engine.STARTING:
             return
 
         def work() -> tuple[Any, Any]:

@@ -75,7 +75,9 @@ def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:
         data["loras"] = [_lora(text) for text in args.lora]
     if args.control is not None:
         data["controls"] = [_control(words, place) for place, words in enumerate(args.control)]
-    for field in ("loras", "controls"):
+    if args.embedding is not None:
+        data["embeddings"] = [{"model": _read(name)} for name in args.embedding]
+    for field in ("loras", "controls", "embeddings"):
         _name_by_id(data.get(field), records)
     request = GenerationRequest.from_dict(data)
     parts = added(request, {record.id: record for record in records})

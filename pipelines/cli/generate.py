@@ -122,6 +122,12 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
         help="a LoRA by the id that `models` lists, such as ink or ink:0.7; can be given again",
     )
     add(
+        "--embedding",
+        metavar="ID",
+        action="append",
+        help="SD: a textual inversion whose word the prompt uses, by id; can be given again",
+    )
+    add(
         "--control",
         metavar=("MODEL", "PICTURE"),
         action="append",

@@ -59,6 +59,8 @@ def _lines(record: ModelRecord) -> Iterable[str]:
     ]
     yield f"{record.id}  {record.title}"
     yield f"    {', '.join(facts)}"
+    if record.trigger_words:
+        yield f"    called by: {', '.join(record.trigger_words)}"
     yield f"    {record.path}"
     if record.problem:
         yield f"    Cannot be used: {record.problem}"

@@ -1,4 +1,4 @@
-"""LoRAs on disk: single safetensors files become `ModelRecord`s by their headers alone."""
+"""LoRAs and embeddings on disk: single safetensors files become `ModelRecord`s by their headers alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.library.header import Header, read_header
 from pipelines.library.own_facts import own_facts
 from pipelines.spec.errors import EngineError, ModelError
-from pipelines.spec.families import fitting
+from pipelines.spec.families import FAMILIES, fitting
 from pipelines.spec.families.base import AddOnFacts
 from pipelines.spec.record import Kind, ModelRecord
 
@@ -20,7 +20,13 @@ _FACTS = ("title", "family", "description")
 _WORDS = ("emulsion.family", "modelspec.architecture", "ss_base_model_version")
 
 # How the two halves of a LoRA's layer are called: by kohya, by peft, by diffusers before peft.
-_DOWN = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight")
+HALVES = (
+    (".lora_down.weight", ".lora_up.weight"),
+    (".lora_A.weight", ".lora_B.weight"),
+    (".lora.down.weight", ".lora.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+)
+_DOWN = tuple(down for down, _ in HALVES)
 _UNSUPPORTED = {
     "hada_w1_a": "LoHa",
     "lokr_w1": "LoKr",
@@ -52,11 +58,11 @@ def file_record(record: ModelRecord) -> ModelRecord:
     try:
         header = read_header(path)
         record = dataclasses.replace(
-            record, kind=_kind(header), dtype=header.dtype, size_bytes=header.size_bytes
+            record, kind=_kind(path, header), dtype=header.dtype, size_bytes=header.size_bytes
         )
-        if record.kind is not Kind.LORA:
+        if record.kind in _USELESS:
             raise ModelError(_USELESS[record.kind])
-        return _lora(record, header)
+        return _lora(record, header) if record.kind is Kind.LORA else _embedding(record, header)
     except EngineError as error:
         return dataclasses.replace(record, problem=str(error))
 
@@ -67,11 +73,45 @@ _USELESS = {
 }
 
 
-def _kind(header: Header) -> Kind:
+def _kind(path: Path, header: Header) -> Kind:
     names = header.shapes.keys()
     if any(name.endswith(_DOWN) or any(mark in name for mark in _UNSUPPORTED) for name in names):
         return Kind.LORA
-    return Kind.CHECKPOINT if any(name.startswith(_CHECKPOINTS) for name in names) else Kind.UNKNOWN
+    if any(name.startswith(_CHECKPOINTS) for name in names):
+        return Kind.CHECKPOINT
+    return Kind.EMBEDDING if _is_embedding(path, header) else Kind.UNKNOWN
+
+
+def _is_embedding(path: Path, header: Header) -> bool:
+    """Vectors for one text encoder, or one set for each of SDXL's two, and nothing else in the file."""
+    shapes = tuple(header.shapes.values())
+    if not shapes or not all(
+        1 <= len(shape) <= 2 and shape[-1] and _count(shape) <= MAX_VECTORS for shape in shapes
+    ):
+        return False
+    if header.shapes.keys() == _SDXL_PAIR:
+        return True
+    known = header.shapes.keys() == {_A1111} or any(shapes[0][-1] in f.add_ons.widths for f in FAMILIES)
+    return len(shapes) == 1 and (known or bool(told_family(header, side_facts(path).get("family", ""))))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return shape[0] if len(shape) == 2 else 1
+
+
+def _embedding(record: ModelRecord, header: Header) -> ModelRecord:
+    """Its word is the name that it was saved with; A1111 goes by the file's name."""
+    own = side_facts(Path(record.path))
+    (name, *_), stem = header.shapes, Path(record.path).stem
+    word = stem if name == _A1111 or header.shapes.keys() == _SDXL_PAIR else name
+    width = sum(shape[-1] for shape in header.shapes.values())
+    facts = AddOnFacts(width=width, told=told_family(header, own.get("family", "")))
+    record = dataclasses.replace(described(record, header, own), trigger_words=(word.strip()[:100] or stem,))
+    return dataclasses.replace(record, family=fitting(facts).id)
+
+
+_A1111, _SDXL_PAIR = "emb_params", {"clip_l", "clip_g"}
+MAX_VECTORS = 75  # what one reading of a prompt has room for
 
 
 def _lora(record: ModelRecord, header: Header) -> ModelRecord:
@@ -81,8 +121,8 @@ def _lora(record: ModelRecord, header: Header) -> ModelRecord:
     record = dataclasses.replace(record, family=family.id)
     for mark, name in _UNSUPPORTED.items():
         if any(mark in key for key in header.shapes):
-            raise_to = f"It is a {name}, which cannot be used yet; a plain LoRA can."
-            return dataclasses.replace(record, problem=raise_to)
+            reason = f"It is a {name}, which cannot be used yet; a plain LoRA can."
+            return dataclasses.replace(record, problem=reason)
     return record
 
 

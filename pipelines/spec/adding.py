@@ -1,4 +1,4 @@
-"""What is wrong with what a request adds to its model: LoRAs and ControlNets."""
+"""What is wrong with what a request adds to its model: LoRAs, ControlNets and embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_ADDED = 16
 Parts = Mapping[str, ModelRecord]  # by their id
 
 _OTHER = "Choose another one, or remove it from the request."
-_NAMES = {Kind.LORA: "LoRA", Kind.CONTROLNET: "ControlNet"}
+_NAMES = {Kind.LORA: "LoRA", Kind.CONTROLNET: "ControlNet", Kind.EMBEDDING: "embedding"}
 
 
 def adding_problems(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
@@ -28,11 +28,13 @@ def adding_problems(request: GenerationRequest, family: Family, parts: Parts) ->
         yield from _loras(request, family, parts)
     if Feature.CONTROL in family.supports:
         yield from _controls(request, family, parts)
+    if Feature.EMBEDDING in family.supports:
+        yield from _embeddings(request, family, parts)
 
 
 def names(request: GenerationRequest) -> tuple[str, ...]:
     """The ids of everything that the request adds to its model."""
-    return tuple(given.model for given in (*request.loras, *request.controls))
+    return tuple(given.model for given in (*request.loras, *request.controls, *request.embeddings))
 
 
 def added(request: GenerationRequest, records: Parts) -> dict[str, ModelRecord]:
@@ -73,6 +75,18 @@ def _control(field: str, control: ControlInput) -> Iterator[Problem]:
     if control.preprocess and control.preprocess not in PREPROCESSORS:
         text = f"There is no preprocessor '{shortened(control.preprocess)}'."
         yield Problem(f"{field}.preprocess", text, f"Known: {', '.join(PREPROCESSORS)}; or none.")
+
+
+def _embeddings(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
+    if text := _too_many(request.embeddings, "embeddings"):
+        yield Problem("embeddings", text)
+        return
+    ids = [embedding.model for embedding in request.embeddings]
+    for place, name in enumerate(ids):
+        yield from _record(f"embeddings[{place}].model", Kind.EMBEDDING, name, family, parts)
+    words = [word.lower() for name in set(ids) if name in parts for word in parts[name].trigger_words[:1]]
+    yield from _twice("embeddings", ids)
+    yield from _twice("embeddings", words)
 
 
 def _too_many(inputs: Sequence[object], what: str) -> str:

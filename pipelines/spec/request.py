@@ -108,6 +108,13 @@ class LoraInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingInput:
+    """A textual inversion by record id: the prompt may use its word, the first of the record's `trigger_words`."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """`model` is a record id; `count` pictures are made, picture i with seed + i.
 
@@ -125,6 +132,7 @@ class GenerationRequest:
     image: ImageInput | None = None
     controls: tuple[ControlInput, ...] = ()
     loras: tuple[LoraInput, ...] = ()
+    embeddings: tuple[EmbeddingInput, ...] = ()
     count: int = 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -164,6 +164,7 @@ def _inputs(request: GenerationRequest, family: Family) -> Iterator[Problem]:
         ("image", Feature.IMAGE, "start from a picture", request.image is not None),
         ("controls", Feature.CONTROL, "be steered by a control picture", bool(request.controls)),
         ("loras", Feature.LORA, "use a LoRA", bool(request.loras)),
+        ("embeddings", Feature.EMBEDDING, "use an embedding", bool(request.embeddings)),
     )
     for field, feature, what, wanted in rows:
         if wanted and feature not in family.supports:

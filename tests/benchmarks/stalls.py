@@ -16,7 +16,7 @@ PAIRS = 6
 PHASES = ("import", "sampling")
 LATER = {
     "stalls.load": "there is no model of 1 GB here",
-    "stalls.lora": "the engine has no LoRA yet",
+    "stalls.lora": "no LoRA ships with the program yet",
     "stalls.gallery": "the gallery of 100,000 pictures is not built yet",
 }
 

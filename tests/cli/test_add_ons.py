@@ -1,4 +1,4 @@
-"""LoRAs and ControlNets on the command line: by id or path, with their numbers, and refused with their field."""
+"""LoRAs, ControlNets and embeddings on the command line: by id or path, and refused with their field."""
 
 from __future__ import annotations
 
@@ -20,10 +20,19 @@ CANNY = ModelRecord(
     id="canny", path="/nets/canny", title="Canny", kind=Kind.CONTROLNET, family="sd1", control="canny"
 )
 
+TOY = ModelRecord(
+    id="toy",
+    path="/toy.safetensors",
+    title="Toy",
+    kind=Kind.EMBEDDING,
+    family="sd1",
+    trigger_words=("<toy>",),
+)
+
 
 @pytest.fixture
 def parts(headless, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY))
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY, TOY))
     return headless
 
 
@@ -126,3 +135,16 @@ def test_a_wrong_control_names_its_field(parts, edges, words, field, said):
     assert status == 2
     assert last["field"] == field
     assert said in last["message"]
+
+
+def test_an_embedding_by_id_or_path_and_its_word_in_the_list(parts, capsys):
+    for name in ("Toy", TOY.path):
+        _, (first, *_) = parts.generate("--prompt", "a <toy>", "--embedding", name)
+        assert first["request"]["embeddings"] == [{"model": "toy"}]
+    status, (*_, last) = parts.generate("--prompt", "x", "--embedding", "ink")
+    assert (status, last["field"]) == (2, "embeddings[0].model")
+    from pipelines.cli.commands import main
+
+    capsys.readouterr()
+    assert main(["models"]) == 0
+    assert "toy  Toy\n    embedding, sd1\n    called by: <toy>\n" in capsys.readouterr().out

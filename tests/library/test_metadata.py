@@ -25,6 +25,7 @@ from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import (
     MAX_SEED,
     ControlInput,
+    EmbeddingInput,
     GenerationRequest,
     ImageInput,
     LoraInput,
@@ -75,6 +76,7 @@ def test_every_sampler_and_odd_values_come_back(save):
             sampling=sampling,
             size=Size(width=rng.randint(8, 9999), height=8),
             loras=(LoraInput(model="style", weight=-0.3),),
+            embeddings=(EmbeddingInput(model="word"),),
             count=rng.randint(1, 64),
         )
         stored = read_request(save(request))

@@ -260,3 +260,29 @@ def test_a_controlnet_without_weights_or_with_a_pickle(tmp_path):
     assert "is a pickle" in only(tmp_path).problem
     weights.with_suffix(".bin").unlink()
     assert "has no weights" in only(tmp_path).problem
+
+
+@pytest.mark.parametrize(
+    ("shapes", "metadata", "family", "word"),
+    [
+        ({"<cat-toy>": (768,)}, {}, "sd1", "<cat-toy>"),
+        ({"midjourney": (4, 1024)}, {}, "sd2", "midjourney"),
+        ({"emb_params": (8, 768)}, {}, "sd1", "My Style"),
+        ({"clip_l": (2, 768), "clip_g": (2, 1280)}, {}, "sdxl", "My Style"),
+        ({"<ink>": (1, 96)}, {"emulsion.family": "sd1"}, "sd1", "<ink>"),
+    ],
+    ids=str,
+)
+def test_an_embedding_tells_its_word(tmp_path, shapes, metadata, family, word):
+    file(tmp_path / "My Style.safetensors", shapes, metadata)
+    record = only(tmp_path)
+    assert (record.kind, record.family, record.problem) == (Kind.EMBEDDING, family, "")
+    assert record.trigger_words == (word,)
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"w": (76, 768)}, {"w": (2, 2, 768)}, {"w": ()}, {"a": (1, 768), "b": (1, 768)}, {}], ids=str
+)
+def test_vectors_that_are_no_embedding(tmp_path, shapes):
+    file(tmp_path / "a.safetensors", shapes)
+    assert only(tmp_path).kind is Kind.UNKNOWN

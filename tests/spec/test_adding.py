@@ -10,7 +10,7 @@ from pipelines.spec.errors import ModelError
 from pipelines.spec.families import FAMILIES, by_id, fitting
 from pipelines.spec.families.base import AddOnFacts, Feature
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import ControlInput, GenerationRequest, LoraInput, Refiner
+from pipelines.spec.request import ControlInput, EmbeddingInput, GenerationRequest, LoraInput, Refiner
 from pipelines.spec.validate import problems
 
 MODEL = ModelRecord(id="m", path="/m", title="M", family="sd1")
@@ -200,3 +200,26 @@ def test_shapes_tell_the_base_and_words_where_they_are_silent(facts, family):
 def test_a_base_that_nothing_tells_is_said_to_be_unknown(facts):
     with pytest.raises(ModelError, match="does not show which models"):
         fitting(facts)
+
+
+WORD = dataclasses.replace(INK, id="word", title="Word", kind=Kind.EMBEDDING, trigger_words=("<ink>",))
+
+
+def test_embeddings_are_checked_like_the_others():
+    same = dataclasses.replace(WORD, id="same", trigger_words=("<INK>",))
+    parts = {record.id: record for record in (WORD, same, INK)}
+
+    def fields(*names: str, model: ModelRecord = MODEL) -> list[str]:
+        family = by_id(model.family)
+        request = GenerationRequest(
+            model="m", embeddings=tuple(EmbeddingInput(model=name) for name in names),
+            sampling=family.sampling, size=family.size,
+        )  # fmt: skip
+        return [problem.field for problem in problems(request, model, family, parts=parts)]
+
+    assert fields("word") == []
+    assert fields("word", "gone", "ink") == ["embeddings[1].model", "embeddings[2].model"]
+    assert fields("word", "word") == ["embeddings"]
+    assert fields("word", "same") == ["embeddings"], "two files for one word"
+    for family in ("sdxl", "flux"):
+        assert fields("word", model=dataclasses.replace(MODEL, family=family)) == ["embeddings"]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -35,7 +36,7 @@ from assets.demo.recipes.training import mixed_precision
 Encode = Callable[[list[str]], torch.Tensor]
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-SCHEDULE = {
+SCHEDULE: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
     "beta_end": 0.012,

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from assets.demo.recipes import denoiser, text_encoder, vae
@@ -34,6 +34,7 @@ from assets.demo.recipes.stages import (
 )
 from assets.demo.recipes.training import load_checkpoint
 
+Weights = dict[str, torch.Tensor]
 # Shares of the whole time; the denoiser gets the rest.
 _SHARES = {"vae": 0.14, "text": 0.03, "decoder": 0.08}
 
@@ -79,6 +80,14 @@ def _scale(latents: Latents, start: Path | None) -> float:
     return 1 / statistics(latents)
 
 
+def _blended(weights: Weights, other: Path | None) -> Weights:
+    """Halfway between the weights of two runs, better than either (Wortsman et al., "Model Soups", 2022)."""
+    if other is None:
+        return weights
+    theirs = UNet2DConditionModel.from_pretrained(other / "unet", torch_dtype=torch.float32).state_dict()
+    return {name: (weight + theirs[name]) / 2 for name, weight in weights.items()}
+
+
 def export(options: argparse.Namespace) -> None:
     """Writes the diffusers folder with fp16 safetensors, and what Emulsion wants to know beside it."""
     latents = latents_of(options)
@@ -90,13 +99,13 @@ def export(options: argparse.Namespace) -> None:
     tokenizer, encoder = _text(options.work)
     state = checkpoint(options.work / "denoiser.pt", "denoiser")
     unet = denoiser.build()
-    unet.load_state_dict(state["average"]["module"])
+    unet.load_state_dict(_blended(state["average"]["module"], options.blend))
     scheduler = EulerDiscreteScheduler(**denoiser.SCHEDULE, steps_offset=1, timestep_spacing="leading")
     pipeline = StableDiffusionPipeline(
         vae=coder, text_encoder=encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    sampling = {"scheduler": "dpmpp_2m_karras", "num_inference_steps": 20, "guidance_scale": 4.0, "seed": 0}
+    sampling = {"scheduler": "dpmpp_2m_karras", "num_inference_steps": 20, "guidance_scale": 2.8, "seed": 0}
     facts = {
         "id": "demo-sd",
         "title": "Demo: shapes and scenes (SD 1.x)",
@@ -132,6 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_options(parser, STAGES)
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "sd")
     parser.add_argument("--start", type=Path, help="a folder made by this recipe, to be trained on")
+    parser.add_argument(
+        "--blend", type=Path, help="a folder of the run before, half of whose UNet is exported"
+    )
     options = parser.parse_args(arguments)
     options.denoiser_minutes = options.minutes * (1 - sum(_SHARES.values()))
     if options.start and not options.stage:  # its VAE stays as it is

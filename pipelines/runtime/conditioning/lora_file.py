@@ -10,19 +10,13 @@ from typing import Any
 import diffusers
 from peft.utils.other import get_pattern_key
 
+from pipelines.library.parts import HALVES
 from pipelines.runtime.conditioning.tensors import Content, Tensors
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families.base import Family, Task
 
 A, B = ".lora_A.weight", ".lora_B.weight"
 PEFT_METADATA = "lora_adapter_metadata"
-# How the two halves of a layer are called: by kohya, by peft, by diffusers before peft.
-_HALVES = (
-    (".lora_down.weight", ".lora_up.weight"),
-    (A, B),
-    (".lora.down.weight", ".lora.up.weight"),
-    ("_lora.down.weight", "_lora.up.weight"),
-)
 
 
 def layers_of(content: Content, family: Family, config: Any, title: str) -> dict[str, Tensors]:
@@ -85,7 +79,7 @@ def _without_alpha(content: Content) -> Tensors:
 def _pairs(found: Tensors) -> Iterator[tuple[str, str, str]]:
     """(name of the layer, key of its down half, key of its up half)."""
     for key in found:
-        for down, up in _HALVES:
+        for down, up in HALVES:
             base = key.removesuffix(down)
             if key.endswith(down) and f"{base}{up}" in found:
                 yield base, key, f"{base}{up}"

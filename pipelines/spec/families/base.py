@@ -30,6 +30,7 @@ class Feature(StrEnum):
     AESTHETIC_SCORE = "aesthetic_score"
     LORA = "lora"
     CONTROL = "control"
+    EMBEDDING = "embedding"
     IMAGE = "image"
 
 

@@ -48,7 +48,9 @@ SD1 = Family(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=20, guidance_scale=7.0),
     size=Size(width=512, height=512),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
-    supports=frozenset({Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.LORA, Feature.CONTROL}),
+    supports=frozenset(
+        {Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.LORA, Feature.CONTROL, Feature.EMBEDDING}
+    ),
     required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     # StableDiffusionPipeline forces both upon every scheduler, warning unless they are there already.

@@ -22,7 +22,7 @@ class Ticker(QObject):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.phase = ""
+        self._phase = ""
         self._gaps: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self._waited = RunQueue()
         self._before = self._now()
@@ -30,6 +30,16 @@ class Ticker(QObject):
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._tick)
         self._timer.start(TICK_MS)
+
+    @property
+    def phase(self) -> str:
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        """What was under way before, such as the first paint, is no gap of this phase."""
+        self._before = self._now()
+        self._phase = phase
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """By phase: gaps in ms, `worst` and `p99` net, `raw_worst`, `ticks`."""
@@ -40,9 +50,9 @@ class Ticker(QObject):
 
     def _tick(self) -> None:
         at, waited = self._now()
-        if self.phase:
+        if self._phase:
             raw = at - self._before[0]
-            self._gaps[self.phase].append((raw / 1e6, (raw - (waited - self._before[1])) / 1e6))
+            self._gaps[self._phase].append((raw / 1e6, (raw - (waited - self._before[1])) / 1e6))
         self._before = at, waited
 
 
