@@ -89,7 +89,7 @@ def test_the_scorer_is_a_clip_model_whose_processor_sees_what_it_was_trained_on(
     folder = root / "demo" / "scorer"
     processor = CLIPProcessor.from_pretrained(folder)
     sheet = render(Drawing(), 1)
-    given = processor(text=["a red circle"], images=[sheet], return_tensors="pt", padding=True)
+    given = processor(text=["a red circle"], images=[sheet], return_tensors="pt", padding=True)  # pyright: ignore[reportCallIssue]
     trained_on = scorer.normalised(small.small(sheet, scorer.SIDE)[None], "cpu")
     assert (given["pixel_values"] - trained_on).abs().mean() < 0.02  # bicubic here, the mean of pixels there
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32)

@@ -59,4 +59,4 @@ def small(picture: Image.Image, side: int) -> np.ndarray:
 
 def tensor_of(pictures: np.ndarray, device: str) -> torch.Tensor:
     """uint8 [n, h, w, 3] -> float [n, 3, h, w] in 0..1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255

@@ -36,7 +36,7 @@ def first(
     model: CLIPModel, processor: CLIPProcessor, sheets: list[Image.Image], texts: list[str]
 ) -> list[bool]:
     """Whether each picture's own caption scores highest among it and nine others of the list."""
-    given = processor(text=texts, images=sheets, return_tensors="pt", padding=True, truncation=True)
+    given = processor(text=texts, images=sheets, return_tensors="pt", padding=True, truncation=True)  # pyright: ignore[reportCallIssue]
     scores = model(input_ids=given["input_ids"], pixel_values=given["pixel_values"]).logits_per_image.numpy()
     rng = np.random.default_rng(11)
     right = []
