@@ -75,15 +75,24 @@ def _shape_of(mask: np.ndarray) -> str:
     return max(overlaps, key=lambda key: overlaps[key])[1]
 
 
+def _rim(picture: np.ndarray) -> np.ndarray:
+    """The pixels [n, 3] along the four sides."""
+    return np.concatenate([picture[:6].reshape(-1, 3), picture[-6:].reshape(-1, 3),
+                           picture[:, :6].reshape(-1, 3), picture[:, -6:].reshape(-1, 3)])  # fmt: skip
+
+
+def subject(picture: np.ndarray) -> np.ndarray:
+    """uint8 [height, width], 1 where `picture` uint8 [height, width, 3] has another colour than at its rim."""
+    ground = _lab(np.median(_rim(picture), 0)[None].astype(np.float32))[0]
+    other = np.linalg.norm(_lab(picture) - ground, axis=2) > 16
+    return cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+
+
 def read(picture: np.ndarray) -> Reading:
     """`picture` uint8 [height, width, 3]; blobs come largest first."""
     if picture.shape[:2] != (SIZE, SIZE):
         picture = cv2.resize(picture, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-    rim = np.concatenate([picture[:6].reshape(-1, 3), picture[-6:].reshape(-1, 3),
-                          picture[:, :6].reshape(-1, 3), picture[:, -6:].reshape(-1, 3)])  # fmt: skip
-    ground = _lab(np.median(rim, 0)[None].astype(np.float32))[0]
-    other = np.linalg.norm(_lab(picture) - ground, axis=2) > 16
-    other = cv2.morphologyEx(other.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    rim, other = _rim(picture), subject(picture)
     count, labels, stats, centers = cv2.connectedComponentsWithStats(other, connectivity=4)
     blobs = []
     for i in range(1, count):

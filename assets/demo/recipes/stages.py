@@ -126,16 +126,13 @@ def preview_factors(latents: Latents, scale: float, count: int = 400) -> tuple[l
     return rounded[:4], rounded[4]
 
 
-def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:
-    """The diffusers folder in fp16 safetensors with `facts` as emulsion.json; keeps the model card. Its bytes."""
+@contextmanager
+def shipped(out: Path) -> Iterator[Path]:
+    """A folder to write into that takes the place of `out` when it is whole; the model card in `out` stays."""
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    pipeline.to(torch.float16).save_pretrained(temporary, safe_serialization=True)
-    for path in temporary.glob("*/config.json"):  # diffusers writes down where a part was read from
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    (temporary / "emulsion.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    temporary.mkdir(parents=True)
+    yield temporary
     card = out / "README.md"
     if card.exists():
         shutil.copy2(card, temporary / "README.md")
@@ -143,7 +140,27 @@ def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:
         path.chmod(0o755 if path.is_dir() else 0o644)
     shutil.rmtree(out, ignore_errors=True)
     os.replace(temporary, out)
-    return sum(path.stat().st_size for path in out.rglob("*.*"))
+
+
+def bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.*"))
+
+
+def without_origin(folder: Path) -> None:
+    """diffusers and transformers write down where a part was read from; nobody else's computer has that."""
+    for path in folder.rglob("config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:
+    """The diffusers folder in fp16 safetensors with `facts` as emulsion.json; keeps the model card. Its bytes."""
+    with shipped(out) as folder:
+        pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+        without_origin(folder)
+        (folder / "emulsion.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return bytes_of(out)
 
 
 def write_demo(pipeline: Any, options: argparse.Namespace, facts: dict[str, Any], **figures: object) -> None:

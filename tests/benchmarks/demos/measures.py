@@ -1,0 +1,82 @@
+"""`MEASURES`: everything that is asked of the demos, in the order in which it is shown."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.library.models import scan
+from tests.benchmarks.demos import base, control, lora, scorer, upscaler
+from tests.benchmarks.demos.engine import Records
+from tests.benchmarks.demos.row import Row, not_trained
+from tests.benchmarks.semantics import TARGETS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """`root` holds the demos' folders; `out` is for pictures."""
+
+    root: Path
+    records: Records
+    options: argparse.Namespace
+    out: Path
+
+    def folder(self, name: str) -> Path:
+        """A folder of its own for the pictures of one demo."""
+        path = self.out / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+Measure = Callable[[Context], list[Row]]
+
+
+def _base(demo: str, targets: dict[str, float] = TARGETS) -> Measure:
+    return lambda c: base.rows(demo, c.records, c.options, c.folder(demo), targets)
+
+
+def _control(net: str, model: str) -> Measure:
+    return lambda c: control.rows(net, model, c.records, c.options, c.folder(net))
+
+
+def _lora(style: str, name: str, model: str) -> Measure:
+    return lambda c: lora.rows(style, name, model, c.records, c.options, c.folder(name))
+
+
+def _to_come(demo: str, topic: str, target: float) -> Measure:
+    """For what has no recipe yet, and so no measure either."""
+    return lambda _: [not_trained(demo, topic, target)]
+
+
+MEASURES: tuple[Measure, ...] = (
+    _base("demo-sd"),
+    _base("demo-sdxl"),
+    lambda c: base.refiner_rows(
+        "demo-sdxl-refiner", "demo-sdxl", c.records, c.options, c.folder("demo-sdxl-refiner")
+    ),
+    _base("demo-flux"),
+    _base("demo-sd-v", base.VELOCITY),
+    _control("demo-sd-canny", "demo-sd"),
+    _control("demo-sdxl-canny", "demo-sdxl"),
+    _control("demo-flux-canny", "demo-flux"),
+    _to_come("demo-sd-depth", "subject where the picture says", 0.7),
+    _lora("neon", "demo-sd-neon", "demo-sd"),
+    _lora("crayon", "demo-sd-crayon", "demo-sd"),
+    _lora("mosaic", "demo-sd-mosaic", "demo-sd"),
+    _lora("neon", "demo-sdxl-neon", "demo-sdxl"),
+    _lora("neon", "demo-flux-neon", "demo-flux"),
+    _to_come("demo-sd-embedding", "pictures show its concept", 0.80),
+    _to_come("demo-sd-ip-adapter", "hue follows the picture", 0.80),
+    lambda c: scorer.rows(c.root),
+    lambda c: upscaler.rows(c.root),
+)
+
+
+def rows(root: Path, options: argparse.Namespace, out: Path) -> Iterator[Row]:
+    """Every row, as it is measured. A demo with a problem is as good as none."""
+    records = {record.id: record for record in scan([root]) if not record.problem}
+    context = Context(root=root, records=records, options=options, out=out)
+    for measure in MEASURES:
+        yield from measure(context)
