@@ -26,7 +26,7 @@ from pipelines.spec.request import GenerationRequest, Prompt, Refiner, Size
 
 # The recipe, its family, and the checkpoint and part of the denoiser that it ships.
 RECIPES: dict[str, tuple[ModuleType, str, str, str]] = {
-    "flux": (flux, "flux", "flux-distilled.pt", "transformer"),
+    "flux": (flux, "flux", "flux.pt", "transformer"),
     "sdxl": (sdxl, "sdxl", "unet.pt", "unet"),
     "sdxl-refiner": (sdxl_refiner, "sdxl-refiner", "unet.pt", "unet"),
     "sd-v": (sd_v, "sd2", "unet.pt", "unet"),

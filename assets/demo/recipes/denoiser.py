@@ -80,9 +80,9 @@ def subject_mask(z: torch.Tensor) -> torch.Tensor:
     return ((z - ground).abs().amax(1, keepdim=True) > 0.5).float()
 
 
-def subject_weights(z: torch.Tensor, weight: float) -> torch.Tensor:
-    """[batch, 1, 32, 32], 1 on average: `weight` times as much on the subject."""
-    weights = 1 + (weight - 1) * subject_mask(z)
+def weighted(mask: torch.Tensor, weight: float) -> torch.Tensor:
+    """[batch, 1, 32, 32], 1 on average: `weight` times as much where `mask` is 1."""
+    weights = 1 + (weight - 1) * mask
     return weights / weights.mean((1, 2, 3), keepdim=True)
 
 
@@ -133,7 +133,7 @@ def loss_of(
     else:
         wanted = noise
         weight = ((snr + 1).clamp(max=GAMMA) / snr).clamp(max=HEAVIEST) / 8  # about 1 on average
-    subject = subject_weights(z, SUBJECT if fraction < SUBJECT_UNTIL else 1.0)
+    subject = weighted(subject_mask(z), SUBJECT if fraction < SUBJECT_UNTIL else 1.0)
     error = F.mse_loss(predicted.float(), wanted, reduction="none") * subject
     return (error.mean((1, 2, 3)) * weight).mean()
 

@@ -1,8 +1,8 @@
-"""Rebuilds `assets/demo/flux`: T5 -> latents -> transformer -> guidance distillation -> pipeline folder.
+"""Rebuilds `assets/demo/flux`: T5 -> latents -> transformer -> pipeline folder.
 
     python -m assets.demo.recipes.flux --work FOLDER [--sd assets/demo/sd] [--device cuda] [--minutes 120]
 
-VAE and CLIP are those of a finished `demo-sd`. Everything unfinished lies in the folder of work; the same command goes
+VAE and CLIP are those of a finished `demo-sd`, and the transformer learns from it. Everything unfinished lies in the folder of work; the same command goes
 on where it was stopped. `--stage` runs one stage; `export` may be run at any time and writes the best there is.
 `--start FOLDER` trains a model on that this recipe made before.
 """
@@ -12,14 +12,19 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from assets.demo.recipes import flux_denoiser, t5_encoder
 from assets.demo.recipes.batches import Batches
+from assets.demo.recipes.denoiser import SCHEDULE, encoder_of
 from assets.demo.recipes.stages import (
     Stage,
     checkpoint,
@@ -32,9 +37,9 @@ from assets.demo.recipes.stages import (
     vae_of,
     write_demo,
 )
-from assets.demo.recipes.training import load_checkpoint
+from assets.demo.recipes.teacher import teacher_of
 
-_SHARES = {"t5": 0.05, "denoiser": 0.8, "distil": 0.15}
+_SHARES = {"t5": 0.05, "denoiser": 0.95}
 
 
 def _clip(options: argparse.Namespace) -> tuple[CLIPTokenizer, CLIPTextModel]:
@@ -51,28 +56,27 @@ def _t5(options: argparse.Namespace) -> tuple[T5Tokenizer, T5EncoderModel]:
 
 def _train(rank: int, options: argparse.Namespace) -> None:
     with together(rank, options):
-        scale = vae_of(options.base).config["scaling_factor"]
-        batches = Batches(latents_of(options), scale, seed=200 + rank + os.getpid())
         (clip_tokenizer, clip), (t5_tokenizer, t5) = _clip(options), _t5(options)
         device = options.device
-        encode = flux_denoiser.encoder_of(
-            (clip_tokenizer, clip.to(device)), (t5_tokenizer, t5.to(device)), device
+        clip, t5 = clip.to(device), t5.to(device)
+        unet = UNet2DConditionModel.from_pretrained(options.base / "unet", torch_dtype=torch.float32).to(device)
+        scale = vae_of(options.base).config["scaling_factor"]
+        lessons = flux_denoiser.Lessons(
+            Batches(latents_of(options), scale, seed=200 + rank + os.getpid()),
+            teacher_of(unet, DDPMScheduler(**SCHEDULE), encoder_of(clip_tokenizer, clip, device)),
+            flux_denoiser.encoder_of((clip_tokenizer, clip), (t5_tokenizer, t5), device),
+            device,
         )
-        taught: dict[str, Any] = {"rate": options.rate, "rank": rank}
-        teach = flux_denoiser.train
-        if options.distils:
-            taught["rate"], teach = options.rate / 4, flux_denoiser.distil
-        elif options.start:
-            taught["start"] = options.start / "transformer"
-        teach(options.work, device, batches, encode, options.seconds, options.batch, **taught)
+        start = options.start and options.start / "transformer"
+        flux_denoiser.train(options.work, lessons, _seconds(options, "denoiser"), options.batch,
+                            rate=options.rate, rank=rank, start=start)  # fmt: skip
 
 
 def export(options: argparse.Namespace) -> None:
-    """Writes the diffusers folder in fp16, of the distilled transformer where there is one."""
+    """Writes the diffusers folder in fp16."""
     coder, (tokenizer, clip), (tokenizer_2, t5) = vae_of(options.base), _clip(options), _t5(options)
     transformer = flux_denoiser.build()
-    distilled = load_checkpoint(options.work / "flux-distilled.pt")
-    state = distilled or checkpoint(options.work / "flux.pt", "denoiser")
+    state = checkpoint(options.work / "flux.pt", "denoiser")
     transformer.load_state_dict(state["average"]["module"])
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(**flux_denoiser.SCHEDULE), vae=coder, text_encoder=clip,
@@ -84,23 +88,17 @@ def export(options: argparse.Namespace) -> None:
         "description": "A small FLUX trained on drawings made by program.",
         "sampling": {"scheduler": "flow_euler", "num_inference_steps": 20, "guidance_scale": 3.0, "seed": 0},
     }
-    write_demo(pipeline, options, facts, steps=state["step"], distilled=distilled is not None)
+    write_demo(pipeline, options, facts, steps=state["step"])
 
 
 def _seconds(options: argparse.Namespace, stage: str) -> float:
     return 60 * options.minutes * _SHARES[stage]
 
 
-def _denoise(options: argparse.Namespace, stage: str) -> None:
-    options.distils, options.seconds = stage == "distil", _seconds(options, stage)
-    spawned(_train, options)
-
-
 STAGES: dict[str, Stage] = {
     "t5": lambda o: t5_encoder.train(o.work, _seconds(o, "t5")),
     "latents": lambda o: spawned(fill, o),
-    "denoiser": lambda o: _denoise(o, "denoiser"),
-    "distil": lambda o: _denoise(o, "distil"),
+    "denoiser": lambda o: spawned(_train, o),
     "export": export,
 }
 

@@ -2,8 +2,8 @@
 
 The velocity noise - latents is predicted at a noise level between 0 and 1 (Liu et al., "Flow Straight and Fast", 2022),
 drawn logit-normal and shifted to the noisy end (Esser et al., 2024) as far as the scheduler's dynamic shift does for
-this size. The guidance embedding sees a random number that means nothing yet: `distil` then teaches it what guidance
-does (Meng et al., "On Distillation of Guided Diffusion Models", 2023), and one call a step is enough.
+this size. What is behind the noise is what a finished demo-sd sees there with guidance (`teacher`), and the guidance
+embedding is told how much of it: so one call a step is enough.
 
 A step of 16 pictures takes seven blocks 1.9 CPU seconds on one AVX2 core, 55 % of it in the matrices, 22 % in the
 attention over 256 + 64 tokens. A double block takes no more time than a single one, but 2.4 times the bytes, for
@@ -17,9 +17,9 @@ weights of the text alone; so there is one. The model stays narrow, and the toke
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,11 +28,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from assets.demo.recipes import loop, t5_encoder, text_encoder
+from assets.demo.recipes import loop, t5_encoder, teacher, text_encoder
 from assets.demo.recipes.batches import Batches
-from assets.demo.recipes.denoiser import SUBJECT, SUBJECT_UNTIL, subject_weights
+from assets.demo.recipes.denoiser import SUBJECT, SUBJECT_UNTIL, subject_mask, weighted
 from assets.demo.recipes.reading import SHORT, tokens_of
-from assets.demo.recipes.training import load_checkpoint, mixed_precision
+from assets.demo.recipes.training import mixed_precision
 
 # Captions and a length to (prompt_embeds [batch, length, 128], pooled_prompt_embeds [batch, 128]).
 Encode = Callable[[list[str], int], tuple[torch.Tensor, torch.Tensor]]
@@ -45,6 +45,7 @@ SHIFT = math.exp(
 GUIDANCE = (1.0, 5.0)  # what the guidance embedding knows
 SIDE = 16  # the latent's side after packing 2 x 2
 TOKENS = SIDE * SIDE
+GIVEN, POOL = 3, 256  # how often a lesson is given, and how many wait
 SKETCHED = 0.6  # the fraction of the training that sees half of the tokens
 
 
@@ -109,82 +110,70 @@ def noise_levels(count: int, device: torch.device) -> torch.Tensor:
     return SHIFT * t / (1 + (SHIFT - 1) * t)
 
 
-def _noisy(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(latents with noise, noise level [batch], the velocity to be predicted)."""
-    sigma, noise = noise_levels(len(z), z.device), torch.randn_like(z)
-    s = sigma[:, None, None, None]
-    return (1 - s) * z + s * noise, sigma, noise - z
+@dataclass(frozen=True)
+class Lessons:
+    """Where lessons come from: drawings, what demo-sd says of them, and how FLUX is told a caption."""
+
+    batches: Batches
+    teach: teacher.Teacher
+    encode: Encode
+    device: str
+
+    def make(self, count: int, length: int) -> tuple[torch.Tensor, ...]:
+        """`count` lessons: noisy latents, level, guidance, velocity, weights, prompt_embeds, pooled_prompt_embeds."""
+        z, texts, _numbers = self.batches.next(count, self.device)
+        sigma, guidance = noise_levels(count, z.device), torch.empty(count, device=z.device).uniform_(*GUIDANCE)
+        s = sigma[:, None, None, None]
+        noisy = (1 - s) * z + s * torch.randn_like(z)
+        seen = teacher.blended(self.teach(noisy, sigma, texts, guidance), z, sigma)
+        return noisy, sigma, guidance, (noisy - seen) / s, subject_mask(z), *self.encode(texts, length)
+
+
+class Pool:
+    """Lessons that are each given `GIVEN` times on average, as a new one costs as much as half a step."""
+
+    def __init__(self, make: Callable[[int], tuple[torch.Tensor, ...]]) -> None:
+        self._make, self._lessons, self._calls = make, (), 0
+
+    def next(self, count: int) -> tuple[torch.Tensor, ...]:
+        self._calls += 1
+        if not self._lessons:
+            new = [self._make(count) for _ in range(POOL // count)]
+            self._lessons = tuple(torch.cat(parts) for parts in zip(*new, strict=True))
+        elif self._calls % GIVEN == 0:
+            places = self._calls // GIVEN * count % (len(self._lessons[0]) - count + 1)
+            for known, made in zip(self._lessons, self._make(count), strict=True):
+                known[places : places + count] = made
+        chosen = torch.randperm(len(self._lessons[0]))[:count]
+        return tuple(part[chosen] for part in self._lessons)
+
+
+def hidden(name: str) -> bool:
+    """The matrices between hidden states, which Muon is for; not those that a text or a noise level comes in by."""
+    return "transformer_blocks" in name and ".norm" not in name
 
 
 def train(
-    work: Path,
-    device: str,
-    batches: Batches,
-    encode: Encode,
-    seconds: float,
-    batch: int,
-    *,
-    rate: float,
-    rank: int,
-    start: Path | None = None,
+    work: Path, lessons: Lessons, seconds: float, batch: int, *, rate: float, rank: int, start: Path | None = None
 ) -> None:
     """`seconds` of training with `batch` pictures a process and step, into `work`/flux.pt."""
     torch.manual_seed(1)
     module = build()
     if start is not None:
-        module.load_state_dict(
-            FluxTransformer2DModel.from_pretrained(start, torch_dtype=torch.float32).state_dict()
-        )
+        known = FluxTransformer2DModel.from_pretrained(start, torch_dtype=torch.float32)
+        module.load_state_dict(known.state_dict())
+    pools = {length: Pool(lambda count, length=length: lessons.make(count, length))
+             for length in (SHORT, t5_encoder.LENGTH)}  # fmt: skip
 
     def loss(module: nn.Module, fraction: float) -> torch.Tensor:
-        z, texts, _numbers = batches.next(batch, device)
         sketch = fraction < SKETCHED
-        seen = torch.randperm(TOKENS, device=device)[: TOKENS // 2 if sketch else TOKENS]
-        noisy, sigma, wanted = _noisy(z)
-        guidance = torch.empty(batch, device=device).uniform_(*GUIDANCE)
-        text = encode(texts, SHORT if sketch else t5_encoder.LENGTH)
+        pool = pools[SHORT if sketch else t5_encoder.LENGTH]
+        noisy, sigma, guidance, wanted, mask, *text = pool.next(batch)
+        seen = torch.randperm(TOKENS, device=noisy.device)[: TOKENS // 2 if sketch else TOKENS]
         answer = velocity(module, packed(noisy)[:, seen], seen, sigma, guidance, *text)
-        weights = subject_weights(z, SUBJECT if fraction < SUBJECT_UNTIL else 1.0).expand_as(z)
+        weights = weighted(mask, SUBJECT if fraction < SUBJECT_UNTIL else 1.0).expand_as(noisy)
         error = F.mse_loss(answer, packed(wanted)[:, seen], reduction="none")
         return (error * packed(weights)[:, seen]).mean()
 
-    loop.train(
-        work / "flux.pt", module.to(device), loss, seconds, rate=rate, rank=rank, refresh=batches.refresh
-    )
-
-
-def distil(
-    work: Path,
-    device: str,
-    batches: Batches,
-    encode: Encode,
-    seconds: float,
-    batch: int,
-    *,
-    rate: float,
-    rank: int,
-) -> None:
-    """The guidance embedding learns to give in one call what the trained model gives in two; into flux-distilled.pt."""
-    state = load_checkpoint(work / "flux.pt")
-    if state is None:
-        raise FileNotFoundError(f"{work / 'flux.pt'} is missing: run --stage denoiser first")
-    module = build()
-    module.load_state_dict(state["average"]["module"])
-    teacher = copy.deepcopy(module).eval().requires_grad_(False).to(device)
-    everything = torch.arange(TOKENS, device=device)
-
-    def loss(module: nn.Module, fraction: float) -> torch.Tensor:
-        z, texts, _numbers = batches.next(batch, device)
-        noisy, sigma, _velocity = _noisy(z)
-        tokens, text = packed(noisy), encode(texts, t5_encoder.LENGTH)
-        guidance = torch.empty(batch, device=device).uniform_(*GUIDANCE)
-        with torch.no_grad():
-            any_guidance = torch.full_like(guidance, GUIDANCE[0])
-            with_text = velocity(teacher, tokens, everything, sigma, any_guidance, *text)
-            nothing = encode([""] * batch, t5_encoder.LENGTH)
-            without = velocity(teacher, tokens, everything, sigma, any_guidance, *nothing)
-            wanted = without + guidance[:, None, None] * (with_text - without)
-        return F.mse_loss(velocity(module, tokens, everything, sigma, guidance, *text), wanted)
-
-    loop.train(work / "flux-distilled.pt", module.to(device), loss, seconds, rate=rate, rank=rank,
-               refresh=batches.refresh)  # fmt: skip
+    loop.train(work / "flux.pt", module.to(lessons.device), loss, seconds, rate=rate, rank=rank,
+               refresh=lessons.batches.refresh, hidden=hidden)  # fmt: skip

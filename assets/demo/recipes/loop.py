@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from assets.demo.recipes.muon import optimizers
 from assets.demo.recipes.training import Average, Clock, cosine, load_checkpoint, log, save_checkpoint
 
 Loss = Callable[[nn.Module, float], torch.Tensor]
@@ -44,20 +45,23 @@ def train(
     rank: int = 0,
     decay: float = 0.9985,
     refresh: Callable[[], int] = lambda: 0,
+    hidden: Callable[[str], bool] = lambda _name: False,
 ) -> None:
     """Runs, or resumes from the checkpoint `path`, `seconds` of training.
 
     `loss_of(module, fraction)` draws its own batch; `fraction` (0 to 1) tells how far the training is. `refresh` is
-    called now and then and answers how many drawings there are. The checkpoint's `average` is what is shipped.
+    called now and then and answers how many drawings there are. The matrices whose name is `hidden` are Muon's. The
+    checkpoint's `average` is what is shipped.
     """
     average = Average(module, decay)
     parameters = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=1e-2)
+    steppers = optimizers(module, rate, hidden)
     step, clock = 0, Clock()
     if state := load_checkpoint(path):
         module.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, known in zip(steppers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(known)
         step, clock = state["step"], Clock(state["seconds"])
     torch.manual_seed(1000 * rank + step + 2)
     mean = None
@@ -65,19 +69,21 @@ def train(
     def save() -> None:
         if rank == 0:
             save_checkpoint(path, {"model": module.state_dict(), "average": average.state_dict(),
-                                   "optimizer": optimizer.state_dict(), "step": step,
-                                   "seconds": clock.seconds()})  # fmt: skip
+                                   "optimizers": [o.state_dict() for o in steppers],
+                                   "step": step, "seconds": clock.seconds()})  # fmt: skip
 
     while (fraction := _agreed(clock.seconds() / seconds)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * cosine(fraction, warmup=0.01)
+        for optimizer in steppers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * cosine(fraction, warmup=0.01)
         loss = loss_of(module, fraction)
-        optimizer.zero_grad()
+        module.zero_grad()
         loss.backward()
         if dist.is_initialized():
             _share_gradients(parameters)
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        for optimizer in steppers:
+            optimizer.step()
         average.update(module)
         step += 1
         mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
