@@ -116,24 +116,28 @@ def loss_of(
     noise: torch.Tensor,
     t: torch.Tensor,
     fraction: float,
+    goal_of: Predict | None = None,
 ) -> torch.Tensor:
     """`predict(noisy latents, t)` against what the schedule's prediction_type asks for.
 
-    A velocity's error is (SNR + 1) / SNR of the noise's, so that the same mistake costs the same for both.
+    `goal_of(noisy latents, t)` are the latents that are to be seen behind the noise, instead of `z`. A velocity's
+    error is (SNR + 1) / SNR of the noise's, so that the same mistake costs the same for both.
     """
     alphas = schedule.alphas_cumprod.to(z.device)[t]
     snr = alphas / (1 - alphas)
-    shift = slip(subject_mask(z), snr.rsqrt())
-    noisy = schedule.add_noise(z + shift, noise, t)
-    noise = noise + shift * snr.sqrt()[:, None, None, None]  # what must go for z to remain
+    signal, spread = alphas.sqrt()[:, None, None, None], (1 - alphas).sqrt()[:, None, None, None]
+    mask = subject_mask(z)
+    noisy = schedule.add_noise(z + slip(mask, snr.rsqrt()), noise, t)
+    goal = goal_of(noisy, t) if goal_of else z
+    noise = (noisy - signal * goal) / spread  # what must go for the goal to remain, a slip too
     with mixed_precision(z.device.type):
         predicted = predict(noisy, t)
     if schedule.config["prediction_type"] == "v_prediction":
-        wanted, weight = schedule.get_velocity(z, noise, t), (snr + 1).clamp(max=GAMMA) / (snr + 1)
+        wanted, weight = signal * noise - spread * goal, (snr + 1).clamp(max=GAMMA) / (snr + 1)
     else:
         wanted = noise
         weight = ((snr + 1).clamp(max=GAMMA) / snr).clamp(max=HEAVIEST) / 8  # about 1 on average
-    subject = weighted(subject_mask(z), SUBJECT if fraction < SUBJECT_UNTIL else 1.0)
+    subject = weighted(mask, SUBJECT if fraction < SUBJECT_UNTIL else 1.0)
     error = F.mse_loss(predicted.float(), wanted, reduction="none") * subject
     return (error.mean((1, 2, 3)) * weight).mean()
 

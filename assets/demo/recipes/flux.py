@@ -2,9 +2,9 @@
 
     python -m assets.demo.recipes.flux --work FOLDER [--sd assets/demo/sd] [--device cuda] [--minutes 120]
 
-VAE and CLIP are those of a finished `demo-sd`, and the transformer learns from it. Everything unfinished lies in the folder of work; the same command goes
-on where it was stopped. `--stage` runs one stage; `export` may be run at any time and writes the best there is.
-`--start FOLDER` trains a model on that this recipe made before.
+VAE and CLIP are those of a finished `demo-sd`, and the transformer learns from it. Everything unfinished lies in the
+folder of work; the same command goes on where it was stopped. `--stage` runs one stage; `export` may be run at any
+time and writes the best there is. `--start FOLDER` trains a model on that this recipe made before.
 """
 
 from __future__ import annotations
@@ -14,17 +14,11 @@ import os
 from collections.abc import Sequence
 
 import torch
-from diffusers import (
-    DDPMScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from assets.demo.recipes import flux_denoiser, t5_encoder
 from assets.demo.recipes.batches import Batches
-from assets.demo.recipes.denoiser import SCHEDULE, encoder_of
 from assets.demo.recipes.stages import (
     Stage,
     checkpoint,
@@ -37,7 +31,7 @@ from assets.demo.recipes.stages import (
     vae_of,
     write_demo,
 )
-from assets.demo.recipes.teacher import teacher_of
+from assets.demo.recipes.teacher import Teacher
 
 _SHARES = {"t5": 0.05, "denoiser": 0.95}
 
@@ -58,13 +52,13 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     with together(rank, options):
         (clip_tokenizer, clip), (t5_tokenizer, t5) = _clip(options), _t5(options)
         device = options.device
-        clip, t5 = clip.to(device), t5.to(device)
-        unet = UNet2DConditionModel.from_pretrained(options.base / "unet", torch_dtype=torch.float32).to(device)
         scale = vae_of(options.base).config["scaling_factor"]
         lessons = flux_denoiser.Lessons(
             Batches(latents_of(options), scale, seed=200 + rank + os.getpid()),
-            teacher_of(unet, DDPMScheduler(**SCHEDULE), encoder_of(clip_tokenizer, clip, device)),
-            flux_denoiser.encoder_of((clip_tokenizer, clip), (t5_tokenizer, t5), device),
+            Teacher(options.base, device),
+            flux_denoiser.encoder_of(
+                (clip_tokenizer, clip.to(device)), (t5_tokenizer, t5.to(device)), device
+            ),
             device,
         )
         start = options.start and options.start / "transformer"

@@ -28,10 +28,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from assets.demo.recipes import loop, t5_encoder, teacher, text_encoder
+from assets.demo.recipes import loop, t5_encoder, text_encoder
 from assets.demo.recipes.batches import Batches
 from assets.demo.recipes.denoiser import SUBJECT, SUBJECT_UNTIL, subject_mask, weighted
 from assets.demo.recipes.reading import SHORT, tokens_of
+from assets.demo.recipes.teacher import Teacher
 from assets.demo.recipes.training import mixed_precision
 
 # Captions and a length to (prompt_embeds [batch, length, 128], pooled_prompt_embeds [batch, 128]).
@@ -115,18 +116,22 @@ class Lessons:
     """Where lessons come from: drawings, what demo-sd says of them, and how FLUX is told a caption."""
 
     batches: Batches
-    teach: teacher.Teacher
+    teacher: Teacher
     encode: Encode
     device: str
 
     def make(self, count: int, length: int) -> tuple[torch.Tensor, ...]:
         """`count` lessons: noisy latents, level, guidance, velocity, weights, prompt_embeds, pooled_prompt_embeds."""
         z, texts, _numbers = self.batches.next(count, self.device)
-        sigma, guidance = noise_levels(count, z.device), torch.empty(count, device=z.device).uniform_(*GUIDANCE)
+        sigma, guidance = (
+            noise_levels(count, z.device),
+            torch.empty(count, device=z.device).uniform_(*GUIDANCE),
+        )
         s = sigma[:, None, None, None]
         noisy = (1 - s) * z + s * torch.randn_like(z)
-        seen = teacher.blended(self.teach(noisy, sigma, texts, guidance), z, sigma)
-        return noisy, sigma, guidance, (noisy - seen) / s, subject_mask(z), *self.encode(texts, length)
+        normal = noisy / ((1 - s) ** 2 + s**2).sqrt()
+        goal = self.teacher.goal(normal, sigma, z, texts, guidance=guidance)
+        return noisy, sigma, guidance, (noisy - goal) / s, subject_mask(z), *self.encode(texts, length)
 
 
 class Pool:
@@ -154,7 +159,14 @@ def hidden(name: str) -> bool:
 
 
 def train(
-    work: Path, lessons: Lessons, seconds: float, batch: int, *, rate: float, rank: int, start: Path | None = None
+    work: Path,
+    lessons: Lessons,
+    seconds: float,
+    batch: int,
+    *,
+    rate: float,
+    rank: int,
+    start: Path | None = None,
 ) -> None:
     """`seconds` of training with `batch` pictures a process and step, into `work`/flux.pt."""
     torch.manual_seed(1)

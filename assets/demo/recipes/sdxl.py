@@ -2,9 +2,10 @@
 
     python -m assets.demo.recipes.sdxl --work FOLDER [--sd assets/demo/sd] [--device cuda] [--minutes 120]
 
-The VAE is that of a finished `demo-sd`, and the UNet's finer levels begin with demo-sd's. Everything unfinished lies in
-the folder of work; the same command goes on where it was stopped. `--stage` runs one stage; `export` may be run at any
-time and writes the best there is. `--start FOLDER` trains a model on that this recipe made before.
+The VAE is that of a finished `demo-sd`; the UNet's finer levels begin with demo-sd's and all of it learns from that.
+Everything unfinished lies in the folder of work; the same command goes on where it was stopped. `--stage` runs one
+stage; `export` may be run at any time and writes the best there is. `--start FOLDER` trains a model on that this
+recipe made before.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ from assets.demo.recipes.stages import (
     vae_of,
     write_demo,
 )
-from assets.demo.recipes.views import view_number, view_of
+from assets.demo.recipes.teacher import Teacher, level_of
+from assets.demo.recipes.views import View, view_number, view_of
 
 _SHARES = {"text": 0.1, "denoiser": 0.9}
 
@@ -54,14 +56,24 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     with together(rank, options):
         encoders = [encoder.to(options.device) for encoder in _encoders(options)]
         encode = xl.encoder_of(text_encoder.build_tokenizer(), encoders, options.device, zeros=True)
-        schedule = DDPMScheduler(**SCHEDULE)
+        schedule, teacher = DDPMScheduler(**SCHEDULE), Teacher(options.base, options.device)
+        levels = level_of(schedule.alphas_cumprod).to(options.device)
 
         def loss(
             module: nn.Module, z: torch.Tensor, texts: list[str], numbers: np.ndarray, fraction: float
         ) -> torch.Tensor:
-            ids = [[*view_number(int(i)).ids(), SIZE, SIZE] for i in numbers]
-            predict = xl.predictor(module, encode(texts), torch.tensor(ids, device=z.device))
-            return loss_of(predict, schedule, z, noise_like(z), timesteps(len(z), z.device), fraction)
+            views = [view_number(int(i)) for i in numbers]
+            ids = torch.tensor([[*view.ids(), SIZE, SIZE] for view in views], device=z.device)
+            whole = torch.tensor(
+                [view == View() for view in views], device=z.device
+            )  # demo-sd knows no others
+
+            def goal_of(noisy: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+                return teacher.goal(noisy, levels[t], z, texts, asked=whole)
+
+            times = timesteps(len(z), z.device)
+            predict = xl.predictor(module, encode(texts), ids)
+            return loss_of(predict, schedule, z, noise_like(z), times, fraction, goal_of)
 
         unets.train(rank, options, build, loss, options.seconds)
 

@@ -1,61 +1,90 @@
-"""What a finished demo-sd knows, said as the velocity of a rectified flow: lessons for demo-flux.
+"""What a finished demo-sd knows, as lessons for the demos after it.
 
-A drawing with noise is the same for both families but for its size, so demo-sd can name the drawing it sees behind it, with
-any guidance, and a model that learns from that answer instead of from the one drawing behind this noise has less chance
-in its lessons (Meng et al., "On Distillation of Guided Diffusion Models", 2023, teach one model's guidance to another
-so; Kim et al., "BK-SDM", 2023, a small model everything).
+A drawing with noise is the same for all families but for its size, so demo-sd can name the drawing that it sees behind
+it, and a model that learns from that answer instead of from the one drawing behind this noise has less chance in its
+lessons (Kim et al., "BK-SDM: A Lightweight, Fast, and Cheap Version of Stable Diffusion", 2023). With guidance the
+answer teaches guidance too (Meng et al., "On Distillation of Guided Diffusion Models", 2023).
+
+Noise levels here are those of a rectified flow: 0 is the drawing and 1 the noise, which is what (1 - level) of the one
+and level of the other make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from assets.demo.recipes.denoiser import Encode
+from assets.demo.recipes.denoiser import SCHEDULE, encoder_of
 from assets.demo.recipes.training import mixed_precision
 
-SURE = (0.3, 0.8)  # the noise levels from which the teacher counts, and from which it alone counts
-# (noisy latents of the flow, noise level [batch], captions, guidance [batch]) to the drawings behind the noise.
-Teacher = Callable[[torch.Tensor, torch.Tensor, list[str], torch.Tensor], torch.Tensor]
+SURE = (0.3, 0.8)  # the levels from which the teacher counts, and from which it alone counts
 
 
-def timestep_of(schedule: DDPMScheduler, sigma: torch.Tensor) -> torch.Tensor:
-    """The timestep [batch], between two of the schedule's, whose noise is to its picture as `sigma` to 1 - `sigma`.
-
-    The schedule ends before all is noise; beyond its end it is the last.
-    """
-    alphas = schedule.alphas_cumprod.to(sigma.device)
-    ratios = (1 / alphas - 1).sqrt()
-    wanted = sigma / (1 - sigma).clamp(min=1e-4)
-    after = torch.searchsorted(ratios, wanted).clamp(1, len(ratios) - 1)
-    low, high = ratios[after - 1], ratios[after]
-    return (after - 1 + (wanted - low) / (high - low)).clamp(0, len(ratios) - 1)
+def level_of(alphas: torch.Tensor) -> torch.Tensor:
+    """The noise level of where a schedule's alphas_cumprod are `alphas`."""
+    noise, picture = (1 - alphas).sqrt(), alphas.sqrt()
+    return noise / (noise + picture)
 
 
-def teacher_of(unet: UNet2DConditionModel, schedule: DDPMScheduler, encode: Encode) -> Teacher:
-    """`unet` predicts the noise of `schedule` for what `encode` reads."""
-    unet = unet.eval().requires_grad_(False)
+class Teacher:
+    """The finished demo-sd in `folder`."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+        self._unet = unet.to(device).eval().requires_grad_(False)
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        self._encode = encoder_of(tokenizer, encoder.to(device).eval(), device)
+        self._alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod.to(device)
+        self._levels = level_of(self._alphas)
+
+    def timestep(self, level: torch.Tensor) -> torch.Tensor:
+        """Between two of the schedule's, float [batch]; it ends before all is noise, and beyond that it is the last."""
+        after = torch.searchsorted(self._levels, level).clamp(1, len(self._levels) - 1)
+        low, high = self._levels[after - 1], self._levels[after]
+        return (after - 1 + (level - low) / (high - low)).clamp(0, len(self._levels) - 1)
 
     @torch.no_grad()
-    def teach(noisy: torch.Tensor, sigma: torch.Tensor, texts: list[str], guidance: torch.Tensor) -> torch.Tensor:
-        t, s = timestep_of(schedule, sigma), sigma[:, None, None, None]
-        x = noisy / ((1 - s) ** 2 + s**2).sqrt()
-        nothing = encode([""]).expand(len(texts), -1, -1)
-        with mixed_precision(x.device.type):
-            both = unet(torch.cat([x, x]), torch.cat([t, t]), torch.cat([nothing, encode(texts)])).sample.float()
-        without, with_text = both.chunk(2)
-        noise = without + guidance[:, None, None, None] * (with_text - without)
-        alphas = schedule.alphas_cumprod.to(x.device)
-        alpha = torch.lerp(alphas[t.floor().long()], alphas[t.ceil().long()], t.frac())[:, None, None, None]
-        return (x - (1 - alpha).sqrt() * noise) / alpha.sqrt()
+    def drawing(
+        self, noisy: torch.Tensor, level: torch.Tensor, texts: list[str], guidance: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """The latents [batch, 4, 32, 32] seen behind `noisy`, whose variance is 1; guidance [batch], none without."""
+        t, embeds = self.timestep(level), self._encode(texts)
+        with mixed_precision(noisy.device.type):
+            noise = self._unet(noisy, t, embeds).sample.float()
+            if guidance is not None:
+                nothing = self._encode([""]).expand_as(embeds)
+                without = self._unet(noisy, t, nothing).sample.float()
+                noise = without + guidance[:, None, None, None] * (noise - without)
+        alpha = torch.lerp(self._alphas[t.floor().long()], self._alphas[t.ceil().long()], t.frac())
+        alpha = alpha[:, None, None, None]
+        return (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
 
-    return teach
+    def goal(
+        self,
+        noisy: torch.Tensor,
+        level: torch.Tensor,
+        clean: torch.Tensor,
+        texts: list[str],
+        *,
+        guidance: torch.Tensor | None = None,
+        asked: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """What is to be learned: the teacher's drawing where there is much noise, `clean` where there is little.
 
-
-def blended(drawing: torch.Tensor, clean: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """The teacher's `drawing` where there is much noise, the `clean` one where there is little and no chance in it."""
-    least, most = SURE
-    trust = ((sigma - least) / (most - least)).clamp(0, 1)[:, None, None, None]
-    return torch.lerp(clean, drawing, trust)
+        `asked` [batch] says for which of them the teacher may be asked; without it for all.
+        """
+        least, most = SURE
+        where = level > least if asked is None else (level > least) & asked
+        chosen = where.nonzero()[:, 0]
+        if not len(chosen):
+            return clean
+        guided = None if guidance is None else guidance[chosen]
+        seen = self.drawing(noisy[chosen], level[chosen], [texts[int(i)] for i in chosen], guided)
+        trust = ((level[chosen] - least) / (most - least)).clamp(max=1)[:, None, None, None]
+        goal = clean.clone()
+        goal[chosen] = torch.lerp(clean[chosen], seen, trust)
+        return goal

@@ -69,6 +69,11 @@ def _moved(name: str, levels: int) -> str:
     return ".".join([first, str(int(rest[0]) + levels), *rest[1:]])
 
 
+def hidden(name: str) -> bool:
+    """The convolutions and matrices between hidden states, which Muon is for."""
+    return (".resnets." in name or ".attentions." in name) and ".time_emb_proj." not in name
+
+
 def train(
     rank: int,
     options: argparse.Namespace,
@@ -89,4 +94,4 @@ def train(
         return loss(module, *batches.next(options.batch, options.device), fraction)
 
     loop.train(options.work / "unet.pt", unet.to(options.device), shown, seconds,
-               rate=options.rate, rank=rank, refresh=batches.refresh)  # fmt: skip
+               rate=options.rate, rank=rank, refresh=batches.refresh, hidden=hidden)  # fmt: skip
