@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 256
-_SCALE = 2  # supersampling; BOX reduction gives antialiased edges
+SCALE = 2  # supersampling; BOX reduction gives antialiased edges
+STROKE = 9  # the width of an outline in pixels
 
 PALETTE: dict[str, tuple[int, int, int]] = {
     "red": (216, 36, 40),
@@ -162,23 +163,23 @@ def _polygon(shape: str, x: float, y: float, radius: float, angle: float, wobble
     cos, sin = math.cos(angle), math.sin(angle)
     points = []
     for px, py in unit_outline(shape):
-        r = radius * _SCALE * (1 + wobble * rng.uniform(-1, 1))
-        points.append((x * _SCALE + r * (px * cos - py * sin), y * _SCALE + r * (px * sin + py * cos)))
+        r = radius * SCALE * (1 + wobble * rng.uniform(-1, 1))
+        points.append((x * SCALE + r * (px * cos - py * sin), y * SCALE + r * (px * sin + py * cos)))
     return points
 
 
 def _paint_shapes(drawing: Drawing, rng: random.Random) -> Image.Image:
     background = _jittered(PALETTE[drawing.background], rng)
-    sheet = Image.new("RGB", (SIZE * _SCALE, SIZE * _SCALE), background)
+    sheet = Image.new("RGB", (SIZE * SCALE, SIZE * SCALE), background)
     pen = ImageDraw.Draw(sheet)
     for shape, color, x, y, radius in _placed(drawing, rng):
         ink = _jittered(PALETTE[color], rng)
         points = _polygon(shape, x, y, radius, rng.uniform(-0.1, 0.1), 0.0, rng)
         if drawing.style == "outline":
-            pen.line([*points, *points[:2]], fill=ink, width=9 * _SCALE, joint="curve")
+            pen.line([*points, *points[:2]], fill=ink, width=STROKE * SCALE, joint="curve")
         else:
             pen.polygon(points, fill=ink)
-    sheet = sheet.reduce(_SCALE)
+    sheet = sheet.reduce(SCALE)
     return _watercolor(sheet, rng) if drawing.style == "watercolor" else sheet
 
 
@@ -195,18 +196,21 @@ def _darker(color: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
     return tuple(int(c * factor) for c in color)  # type: ignore[return-value]
 
 
-class _Pen:
+class Pen:
     """Draws in sheet pixels on the supersampled image, tinted for the time of day."""
 
     def __init__(self, image: Image.Image, dx: float, dy: float, light: float) -> None:
         self._draw = ImageDraw.Draw(image)
         self._dx, self._dy, self._light = dx, dy, light
 
+    def _ink(self, color: tuple[int, int, int]) -> tuple[int, int, int]:
+        return _darker(color, self._light)
+
     def _at(self, points: list[tuple[float, float]]):
-        return [((x + self._dx) * _SCALE, (y + self._dy) * _SCALE) for x, y in points]
+        return [((x + self._dx) * SCALE, (y + self._dy) * SCALE) for x, y in points]
 
     def poly(self, points: list[tuple[float, float]], color: tuple[int, int, int]) -> None:
-        self._draw.polygon(self._at(points), fill=_darker(color, self._light))
+        self._draw.polygon(self._at(points), fill=self._ink(color))
 
     def box(self, x0: float, y0: float, x1: float, y1: float, color: tuple[int, int, int]) -> None:
         self.poly([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color)
@@ -214,14 +218,14 @@ class _Pen:
     def disc(
         self, x: float, y: float, r: float, color: tuple[int, int, int], ry: float | None = None
     ) -> None:
-        (x, y), ry = self._at([(x, y)])[0], (ry or r) * _SCALE
-        self._draw.ellipse((x - r * _SCALE, y - ry, x + r * _SCALE, y + ry), fill=_darker(color, self._light))
+        (x, y), ry = self._at([(x, y)])[0], (ry or r) * SCALE
+        self._draw.ellipse((x - r * SCALE, y - ry, x + r * SCALE, y + ry), fill=self._ink(color))
 
 
 _WOOD, _DARK, _GLASS = (112, 72, 44), (40, 40, 46), (206, 232, 246)
 
 
-def _house(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _house(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.box(72, 112, 184, 206, ink)
     pen.poly([(58, 114), (128, 56), (198, 114)], _WOOD)
     pen.box(114, 154, 142, 206, _WOOD)
@@ -229,19 +233,19 @@ def _house(pen: _Pen, ink: tuple[int, int, int]) -> None:
     pen.box(150, 128, 172, 150, _GLASS)
 
 
-def _tree(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _tree(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.box(117, 140, 139, 214, _WOOD)
     for x, y, r in ((128, 92, 44), (96, 118, 32), (160, 118, 32)):
         pen.disc(x, y, r, ink)
 
 
-def _boat(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _boat(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.poly([(56, 158), (200, 158), (174, 204), (82, 204)], ink)
     pen.box(124, 62, 132, 158, _WOOD)
     pen.poly([(136, 66), (136, 148), (192, 148)], (244, 240, 228))
 
 
-def _flower(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _flower(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.box(123, 120, 133, 214, (30, 96, 44))
     pen.poly([(130, 190), (168, 160), (160, 190)], (30, 96, 44))
     for i in range(6):
@@ -250,12 +254,12 @@ def _flower(pen: _Pen, ink: tuple[int, int, int]) -> None:
     pen.disc(128, 100, 20, (90, 56, 30))
 
 
-def _mountain(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _mountain(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.poly([(22, 200), (128, 52), (234, 200)], ink)
     pen.poly([(128, 52), (100, 92), (116, 86), (128, 98), (142, 86), (157, 92)], (250, 250, 252))
 
 
-def _car(pen: _Pen, ink: tuple[int, int, int]) -> None:
+def _car(pen: Pen, ink: tuple[int, int, int]) -> None:
     pen.box(42, 144, 214, 190, ink)
     pen.poly([(72, 146), (96, 106), (166, 106), (190, 146)], ink)
     pen.poly([(86, 142), (102, 114), (126, 114), (126, 142)], _GLASS)
@@ -265,7 +269,7 @@ def _car(pen: _Pen, ink: tuple[int, int, int]) -> None:
         pen.disc(x, 190, 9, (190, 190, 196))
 
 
-_PAINTERS = {
+PAINTERS = {
     "house": _house,
     "tree": _tree,
     "boat": _boat,
@@ -275,14 +279,31 @@ _PAINTERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ScenePlaces:
+    """`horizon` is a row of pixels; sun or moon and the thing are moved by (x, y) from where they mostly are."""
+
+    sun: tuple[float, float]
+    horizon: float
+    thing: tuple[float, float]
+
+
+def scene_places(drawing: Drawing, rng: random.Random) -> ScenePlaces:
+    """The first five draws of a scene's `rng`."""
+    sun = rng.uniform(-5, 5), rng.uniform(-5, 5)
+    horizon = (176 if drawing.thing == "boat" else 186) + rng.uniform(-3, 3)
+    return ScenePlaces(sun, horizon, (rng.uniform(-8, 8), rng.uniform(-4, 4)))
+
+
 def _paint_scene(drawing: Drawing, rng: random.Random) -> Image.Image:
     top, low = _SKY[drawing.time]
     ramp = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None]
     rows = np.asarray(top, np.float32) * (1 - ramp) + np.asarray(low, np.float32) * ramp
     sky = np.broadcast_to(rows[:, None, :], (SIZE, SIZE, 3)).astype(np.uint8)
-    sheet = Image.fromarray(sky).resize((SIZE * _SCALE, SIZE * _SCALE), Image.Resampling.NEAREST)
+    sheet = Image.fromarray(sky).resize((SIZE * SCALE, SIZE * SCALE), Image.Resampling.NEAREST)
     light = {"day": 1.0, "sunset": 0.92, "night": 0.78}[drawing.time]
-    sun = _Pen(sheet, rng.uniform(-5, 5), rng.uniform(-5, 5), 1.0)
+    places = scene_places(drawing, rng)
+    sun = Pen(sheet, *places.sun, 1.0)
     if drawing.time == "night":
         sun.disc(212, 42, 19, (238, 238, 214))
         for x, y in ((36, 30), (84, 52), (150, 24), (24, 92), (232, 96), (178, 66)):
@@ -291,12 +312,11 @@ def _paint_scene(drawing: Drawing, rng: random.Random) -> Image.Image:
         sun.disc(46, 128, 24, (255, 206, 88))
     else:
         sun.disc(44, 44, 23, (255, 226, 80))
-    horizon = 176 if drawing.thing == "boat" else 186
-    ground = _Pen(sheet, 0, rng.uniform(-3, 3), light)
-    ground.box(-4, horizon, SIZE + 4, SIZE + 8, _GROUND.get(drawing.thing, _GRASS))
-    pen = _Pen(sheet, rng.uniform(-8, 8), rng.uniform(-4, 4), light)
-    _PAINTERS[drawing.thing](pen, _jittered(PALETTE[drawing.color], rng))
-    return sheet.reduce(_SCALE)
+    ground = Pen(sheet, 0, 0, light)
+    ground.box(-4, places.horizon, SIZE + 4, SIZE + 12, _GROUND.get(drawing.thing, _GRASS))
+    pen = Pen(sheet, *places.thing, light)
+    PAINTERS[drawing.thing](pen, _jittered(PALETTE[drawing.color], rng))
+    return sheet.reduce(SCALE)
 
 
 def render(drawing: Drawing, seed: int) -> Image.Image:
@@ -305,14 +325,23 @@ def render(drawing: Drawing, seed: int) -> Image.Image:
     return _paint_scene(drawing, rng) if drawing.kind == "scene" else _paint_shapes(drawing, rng)
 
 
-def subject_mask(drawing: Drawing, seed: int) -> np.ndarray:
-    """bool [256, 256]: where `render(drawing, seed)` puts its flat shapes. Not for scenes."""
+def outlines(drawing: Drawing, seed: int) -> list[list[tuple[float, float]]]:
+    """The polygons that `render(drawing, seed)` paints, in order, in pixels times SCALE. Not for scenes."""
     if drawing.kind == "scene":
-        raise ValueError("subject_mask knows drawings of shapes only, not scenes")
-    stencil = Image.new("L", (SIZE * _SCALE, SIZE * _SCALE), 0)
-    pen, rng = ImageDraw.Draw(stencil), random.Random(seed)
+        raise ValueError("only drawings of shapes have outlines, scenes have none")
+    rng = random.Random(seed)
     _jittered((0, 0, 0), rng)  # the same draws in the same order as _paint_shapes
+    found = []
     for shape, color, x, y, radius in _placed(drawing, rng):
         _jittered(PALETTE[color], rng)
-        pen.polygon(_polygon(shape, x, y, radius, rng.uniform(-0.1, 0.1), 0.0, rng), fill=255)
-    return np.asarray(stencil.reduce(_SCALE)) > 127
+        found.append(_polygon(shape, x, y, radius, rng.uniform(-0.1, 0.1), 0.0, rng))
+    return found
+
+
+def subject_mask(drawing: Drawing, seed: int) -> np.ndarray:
+    """bool [256, 256]: where `render(drawing, seed)` puts its flat shapes. Not for scenes."""
+    stencil = Image.new("L", (SIZE * SCALE, SIZE * SCALE), 0)
+    pen = ImageDraw.Draw(stencil)
+    for points in outlines(drawing, seed):
+        pen.polygon(points, fill=255)
+    return np.asarray(stencil.reduce(SCALE)) > 127

@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
@@ -90,8 +91,8 @@ def packed(z: torch.Tensor) -> torch.Tensor:
 
 
 def velocity(
-    module: nn.Module, tokens: torch.Tensor, seen: torch.Tensor, sigma: torch.Tensor, guidance: torch.Tensor,
-    embeds: torch.Tensor, pooled: torch.Tensor,
+    module: Callable[..., Any], tokens: torch.Tensor, seen: torch.Tensor, sigma: torch.Tensor,
+    guidance: torch.Tensor, embeds: torch.Tensor, pooled: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
     """What the model answers for tokens [batch, count, 16] at the places `seen` [count] and levels sigma [batch]."""
     places = FluxPipeline._prepare_latent_image_ids(len(tokens), SIDE, SIDE, tokens.device, tokens.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,32 @@ UNSEEN = 10_000_000  # drawings from this number on are the benchmark's; no reci
 DEMO = Path(__file__).parents[1]
 
 
-def parser_of(
-    document: str, name: str, *, minutes: float, drawings: int, batch: int, rate: float
-) -> argparse.ArgumentParser:
+def parser_of(document: str, name: str, **budget: float) -> argparse.ArgumentParser:
     """`--sd` is the finished demo-sd, whose parts the small models begin with or go with."""
+    parser = _parser(document, **budget)
+    parser.add_argument("--out", type=Path, default=DEMO / name)
+    parser.add_argument("--sd", type=Path, default=DEMO / "sd", help="a finished demo-sd")
+    return parser
+
+
+def beside_parser(document: str, bases: Iterable[str], **budget: float) -> argparse.ArgumentParser:
+    """For what goes beside one of the `bases`; its recipe says what `--model` and `--out` are when not given."""
+    parser = _parser(document, **budget)
+    parser.add_argument("--base", choices=tuple(bases), default="sd", help="the demo that it is made for")
+    parser.add_argument("--model", type=Path, help="the folder of that demo, when it is not with the others")
+    parser.add_argument("--out", type=Path)
+    return parser
+
+
+def _parser(
+    document: str, *, minutes: float, drawings: float, batch: float, rate: float
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=document, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--work", type=Path, required=True, help="folder for checkpoints; not in the repository"
     )
-    parser.add_argument("--out", type=Path, default=DEMO / name)
-    parser.add_argument("--sd", type=Path, default=DEMO / "sd", help="a finished demo-sd")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=minutes)

@@ -86,7 +86,7 @@ def encoder_of(tokenizer: CLIPTokenizer, encoders: Sequence[nn.Module], device: 
 
 
 def predictor(
-    unet: nn.Module, text: tuple[torch.Tensor, torch.Tensor], time_ids: torch.Tensor
+    unet: Callable[..., Any], text: tuple[torch.Tensor, torch.Tensor], time_ids: torch.Tensor
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """`predict` of denoiser.loss_of; time_ids [batch, ids]."""
     embeds, pooled = text

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from assets.demo.recipes.captions import caption, held_out
-from assets.demo.recipes.control import unplaced
+from assets.demo.recipes.depths import depth_of
 from assets.demo.recipes.drawings import Drawing, random_drawing, render, subject_mask
+from assets.demo.recipes.hints import unplaced
 from pipelines.spec.request import ControlInput, GenerationRequest
 from tests.benchmarks.demos.engine import Records, draw, request_of
 from tests.benchmarks.demos.row import Row, Unit, not_trained
@@ -23,6 +25,11 @@ from tests.benchmarks.scoring import subject
 
 WITH, WITHOUT = "subject where the picture says", "subject there without it"
 LEAST, MOST, COUNT = 0.7, 0.3, 100
+# By the kind of ControlNet: what is given of a drawing and its seed, and what the engine is to make of it first.
+GIVEN: dict[str, tuple[Callable[[Drawing, int], Image.Image], str]] = {
+    "canny": (render, "canny"),
+    "depth": (depth_of, ""),
+}
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:
@@ -48,17 +55,17 @@ def masks(count: int) -> list[np.ndarray]:
 
 
 def asked(
-    net: str, base: str, records: Records, folder: Path, count: int
+    kind: str, net: str, base: str, records: Records, folder: Path, count: int
 ) -> tuple[list[GenerationRequest], list[GenerationRequest]]:
     """The same requests with and without the ControlNet `net`; its pictures are written into `folder`."""
+    picture, preprocess = GIVEN[kind]
     bare = [request_of(records[base], text, i) for i, (text, _) in enumerate(pairs(count))]
     steered = []
     for i, (request, (_, drawing)) in enumerate(zip(bare, pairs(count), strict=True)):
         path = folder / f"control-{i}.png"
-        render(drawing, i).save(path)
-        steered.append(
-            replace(request, controls=(ControlInput(model=net, path=str(path), preprocess="canny"),))
-        )
+        picture(drawing, i).save(path)
+        steer = ControlInput(model=net, path=str(path), preprocess=preprocess)
+        steered.append(replace(request, controls=(steer,)))
     return steered, bare
 
 
@@ -68,14 +75,16 @@ def mean_overlap(requests: Sequence[GenerationRequest], records: Records, out: P
     return float(np.mean([overlap(subject(made), mask) for made, mask in zip(drawn, wanted, strict=True)]))
 
 
-def rows(net: str, base: str, records: Records, options: argparse.Namespace, out: Path) -> list[Row]:
+def rows(
+    kind: str, net: str, base: str, records: Records, options: argparse.Namespace, out: Path
+) -> list[Row]:
     if net not in records or base not in records:
         return [
             not_trained(net, WITH, LEAST, Unit.IOU),
             not_trained(net, WITHOUT, MOST, Unit.IOU, at_most=True),
         ]
     count = min(options.count, COUNT)
-    steered, bare = asked(net, base, records, out, count)
+    steered, bare = asked(kind, net, base, records, out, count)
     figures = [mean_overlap(requests, records, out, options.device) for requests in (steered, bare)]
     return [
         Row(demo=net, topic=WITH, target=LEAST, unit=Unit.IOU, figure=figures[0], of=count),
