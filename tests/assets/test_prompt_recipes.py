@@ -106,7 +106,8 @@ def test_the_image_encoder_answers_as_the_scorer_though_its_pixels_are_openais(r
     clip: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
     sheet, side = render(Drawing(), 1), scorer.SIDE
     answers = []
-    for settings in ({}, {"image_mean": scorer.MEAN, "image_std": scorer.STD}):
+    own: dict[str, Any] = {"image_mean": scorer.MEAN, "image_std": scorer.STD}
+    for settings in ({}, own):
         see = CLIPImageProcessor(size=side, crop_size=side, **settings)
         pixels: Any = see(sheet, return_tensors="pt").pixel_values
         if settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPModel, CLIPVisionModelWithProjection
@@ -18,7 +19,7 @@ def encoder_from(scorer: Path) -> CLIPVisionModelWithProjection:
 
     So does every program that loads an IP-Adapter, whatever the encoder was trained on.
     """
-    clip = CLIPModel.from_pretrained(scorer, dtype=torch.float32)
+    clip: Any = CLIPModel.from_pretrained(scorer, dtype=torch.float32)
     config = clip.config.vision_config
     config.projection_dim = clip.config.projection_dim
     encoder = CLIPVisionModelWithProjection(config)

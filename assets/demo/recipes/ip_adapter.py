@@ -94,12 +94,12 @@ class Adapter(nn.Module):
             own.to_k_ip[0].load_state_dict(layer.to_k.state_dict())  # pyright: ignore
             own.to_v_ip[0].load_state_dict(layer.to_v.state_dict())  # pyright: ignore
 
-    def put_into(self, unet: UNet2DConditionModel) -> None:
+    def put_into(self, unet: Any) -> None:
         """From now on `unet` asks for `image_embeds`, as diffusers has it."""
         own = dict(zip(crossed(unet), self.ip_adapter, strict=True))
-        unet.set_attn_processor({**unet.attn_processors, **own})  # pyright: ignore[reportArgumentType]
+        unet.set_attn_processor({**unet.attn_processors, **own})
         unet.encoder_hid_proj = MultiIPAdapterImageProjection([self.image_proj])
-        unet.config.encoder_hid_dim_type = "ip_image_proj"  # pyright: ignore[reportAttributeAccessIssue]
+        unet.config.encoder_hid_dim_type = "ip_image_proj"
 
     def named(self) -> dict[str, torch.Tensor]:
         """In half precision under the names of IP-Adapter files, which count all attentions of the UNet."""
