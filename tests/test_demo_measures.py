@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from assets.demo.recipes import scorer as scorer_recipe
 from assets.demo.recipes.drawings import Drawing, render
 from assets.demo.recipes.text_encoder import build_tokenizer
 from assets.demo.recipes.upscaler import Compact
-from tests.benchmarks.demos import control, measures, scorer, upscaler
+from tests.benchmarks.demos import control, embedding, ip_adapter, measures, scorer, upscaler
 from tests.benchmarks.demos.row import Row, Unit, not_trained, share, table
 from tests.benchmarks.scoring import subject
 
@@ -92,3 +93,24 @@ def test_a_scorer_that_knows_nothing_is_at_chance():
 def test_the_scorer_is_asked_with_captions_that_differ():
     _, texts = scorer.pairs(100)
     assert len(set(texts)) == 100
+
+
+def test_only_the_concept_shows_the_concept():
+    concept = embedding.CONCEPT
+    assert all(embedding.shows(np.asarray(render(concept, i))) for i in range(20))
+    for wrong in ({"color": "blue"}, {"shape": "circle"}, {"background": "white"}, {"column": "right"}):
+        assert not embedding.shows(np.asarray(render(replace(concept, **wrong), 1))), wrong
+
+
+def test_a_subject_of_the_same_hue_follows_and_the_next_hue_does_not():
+    cases = ip_adapter.cases(28)
+    assert {drawing.color for _, drawing in cases} == set(ip_adapter.HUES)
+    for i, (text, shown) in enumerate(cases):
+        assert text.removeprefix("a ") != shown.shape
+        picture = np.asarray(render(shown, i))
+        made = replace(shown, shape=text.removeprefix("a "), background="black")
+        assert ip_adapter.follows(np.asarray(render(made, 99 + i)), picture)
+        next_hue = ip_adapter.HUES[(i + 1) % len(ip_adapter.HUES)]
+        assert not ip_adapter.follows(np.asarray(render(replace(made, color=next_hue), i)), picture)
+        assert not ip_adapter.follows(np.asarray(render(replace(made, color="gray"), i)), picture)
+    assert not ip_adapter.follows(np.zeros((256, 256, 3), np.uint8), np.asarray(render(Drawing(), 1)))

@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from pipelines.spec.adding import added
@@ -74,10 +75,12 @@ def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:
     if args.lora is not None:
         data["loras"] = [_lora(text) for text in args.lora]
     if args.control is not None:
-        data["controls"] = [_control(words, place) for place, words in enumerate(args.control)]
+        data["controls"] = [_pictured(_CONTROL, words, n) for n, words in enumerate(args.control)]
     if args.embedding is not None:
         data["embeddings"] = [{"model": _read(name)} for name in args.embedding]
-    for field in ("loras", "controls", "embeddings"):
+    if args.ip_adapter is not None:
+        data["ip_adapters"] = [_pictured(_IP_ADAPTER, words, n) for n, words in enumerate(args.ip_adapter)]
+    for field in ("loras", "controls", "embeddings", "ip_adapters"):
         _name_by_id(data.get(field), records)
     request = GenerationRequest.from_dict(data)
     parts = added(request, {record.id: record for record in records})
@@ -193,23 +196,36 @@ def _name_by_id(inputs: Any, records: tuple[ModelRecord, ...]) -> None:
             given["model"] = record.id
 
 
-def _control(words: list[str], place: int) -> dict[str, Any]:
-    """MODEL PICTURE and then NAME=VALUE for the other fields of a `ControlInput`."""
+@dataclass(frozen=True, slots=True)
+class _Pictured:
+    """A flag of MODEL PICTURE and then NAME=VALUE for these `numbers` and `words` of the field's inputs."""
+
+    flag: str
+    field: str
+    what: str
+    numbers: tuple[str, ...]
+    words: tuple[str, ...] = ()
+
+
+_CONTROL = _Pictured("--control", "controls", "a ControlNet", ("weight", "start", "end"), ("preprocess",))
+_IP_ADAPTER = _Pictured("--ip-adapter", "ip_adapters", "an IP-Adapter", ("scale",))
+
+
+def _pictured(kind: _Pictured, words: list[str], place: int) -> dict[str, Any]:
+    """Number `place` of the field's inputs, as `from_dict` takes it."""
     if len(words) < 2:
-        hint = "Name both: --control MODEL PICTURE."
-        raise RequestError(f"controls[{place}].path", "a ControlNet needs a picture.", hint)
+        hint = f"Name both: {kind.flag} MODEL PICTURE."
+        raise RequestError(f"{kind.field}[{place}].path", f"{kind.what} needs a picture.", hint)
     model, path, *more = (_read(word) for word in words)
-    control: dict[str, Any] = {"model": model, "path": os.path.abspath(os.path.expanduser(path))}
+    given: dict[str, Any] = {"model": model, "path": os.path.abspath(os.path.expanduser(path))}
+    fields = (*kind.numbers, *kind.words)
     for word in more:
         name, equals, value = word.partition("=")
-        if not equals or name in control or name not in _CONTROL_FIELDS:
-            known = ", ".join(f"{field}=" for field in _CONTROL_FIELDS)
-            raise RequestError(f"controls[{place}]", f"'{word}' is not understood.", f"Known: {known}")
-        control[name] = value if name == "preprocess" else _number(value)
-    return control
-
-
-_CONTROL_FIELDS = ("weight", "start", "end", "preprocess")
+        if not equals or name in given or name not in fields:
+            known = ", ".join(f"{field}=" for field in fields)
+            raise RequestError(f"{kind.field}[{place}]", f"'{word}' is not understood.", f"Known: {known}")
+        given[name] = value if name in kind.words else _number(value)
+    return given
 
 
 def _lora(text: str) -> dict[str, Any]:

@@ -135,6 +135,14 @@ def _add_family_arguments(parser: argparse.ArgumentParser) -> None:
         help="a ControlNet by id and the picture that it follows, then, where they differ, weight=0.8 (1), start=0 "
         "end=0.6 (0 and 1 of the steps), preprocess=canny for a plain picture; can be given again",
     )
+    add(
+        "--ip-adapter",
+        metavar=("MODEL", "PICTURE"),
+        action="append",
+        nargs="+",
+        help="SD, SDXL: an IP-Adapter by id and the picture that it reads as a prompt, then, where it differs, "
+        "scale=0.8 (0.6; 0 is none, 1 as trained); can be given again",
+    )
     add("--crop-left", metavar="N", help="SDXL: the pixels it is told were cut off at the left (0)")
     add("--crop-top", metavar="N", help="SDXL: the pixels it is told were cut off at the top (0)")
     add("--refiner", metavar="ID", help="SDXL: the model that finishes the picture, by id (none)")

@@ -27,11 +27,12 @@ def input_picture(path: str, field: str) -> Image.Image:
 
 def check_inputs(request: GenerationRequest) -> None:
     """Raises RequestError for the first picture of the request that is no picture; decodes none."""
-    for place, control in enumerate(request.controls):
-        try:
-            open_picture(Path(control.path)).close()
-        except UnreadablePicture as error:
-            raise RequestError(f"controls[{place}].path", error.message, error.hint) from error
+    for field in ("controls", "ip_adapters"):
+        for place, given in enumerate(getattr(request, field)):
+            try:
+                open_picture(Path(given.path)).close()
+            except UnreadablePicture as error:
+                raise RequestError(f"{field}[{place}].path", error.message, error.hint) from error
 
 
 def _plain(picture: Image.Image) -> Image.Image:

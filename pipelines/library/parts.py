@@ -1,23 +1,19 @@
-"""LoRAs and embeddings on disk: single safetensors files become `ModelRecord`s by their headers alone."""
+"""LoRAs, embeddings and IP-Adapters on disk: single safetensors files become `ModelRecord`s by their headers alone."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from pipelines.library.header import Header, read_header
-from pipelines.library.own_facts import own_facts
+from pipelines.library.ip_adapters import ip_adapter_record, is_ip_adapter
+from pipelines.library.side_facts import described, side_facts, told_family
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import FAMILIES, fitting
 from pipelines.spec.families.base import AddOnFacts
 from pipelines.spec.record import Kind, ModelRecord
 
 SUFFIX = ".safetensors"
-SIDE_FACTS = ".emulsion.json"  # behind the file's stem
-_FACTS = ("title", "family", "description")
-# What the metadata call the base, by trust.
-_WORDS = ("emulsion.family", "modelspec.architecture", "ss_base_model_version")
 
 # How the two halves of a LoRA's layer are called: by kohya, by peft, by diffusers before peft.
 HALVES = (
@@ -62,7 +58,7 @@ def file_record(record: ModelRecord) -> ModelRecord:
         )
         if record.kind in _USELESS:
             raise ModelError(_USELESS[record.kind])
-        return _lora(record, header) if record.kind is Kind.LORA else _embedding(record, header)
+        return _READERS[record.kind](record, header)
     except EngineError as error:
         return dataclasses.replace(record, problem=str(error))
 
@@ -75,6 +71,10 @@ _USELESS = {
 
 def _kind(path: Path, header: Header) -> Kind:
     names = header.shapes.keys()
+    if is_ip_adapter(
+        header
+    ):  # before the others: one for faces holds a LoRA as well, one for FLUX its blocks' names
+        return Kind.IP_ADAPTER
     if any(name.endswith(_DOWN) or any(mark in name for mark in _UNSUPPORTED) for name in names):
         return Kind.LORA
     if any(name.startswith(_CHECKPOINTS) for name in names):
@@ -126,34 +126,6 @@ def _lora(record: ModelRecord, header: Header) -> ModelRecord:
     return record
 
 
-def side_facts(path: Path) -> dict[str, Any]:
-    """What `NAME.emulsion.json` says of the file `NAME.safetensors`."""
-    facts = own_facts(path.with_name(f"{path.stem}{SIDE_FACTS}"))
-    return {name: value for name, value in facts.items() if name in _FACTS}
-
-
-def described(record: ModelRecord, header: Header, own: dict[str, Any]) -> ModelRecord:
-    """With a title, a description and the words that call it: the maker's own facts before the metadata's."""
-    told = {
-        "title": header.metadata.get("modelspec.title", ""),
-        "description": header.metadata.get("modelspec.description", ""),
-    }
-    text = {name: own.get(name) or value.strip()[:2000] for name, value in told.items()}
-    words = header.metadata.get("modelspec.trigger_phrase", "").strip()[:200]
-    return dataclasses.replace(
-        record,
-        title=text["title"] or record.title,
-        description=text["description"],
-        trigger_words=(words,) if words else (),
-    )
-
-
-def told_family(header: Header, own: str) -> str:
-    """The family that the maker names: in his own facts, else in the metadata of the trainer."""
-    words = (header.metadata.get(name, "").strip() for name in _WORDS)
-    return own or next((word[:100] for word in words if word), "")
-
-
 def _lora_facts(header: Header, own: str) -> AddOnFacts:
     parts = {name: part for name in header.shapes if (part := _part(name))}
     found = set(parts.values())
@@ -187,3 +159,6 @@ def _tells(name: str, part: str, denoiser: str) -> bool:
         )
     plain = name.replace("_", ".")
     return "attn2" in name and any(mark in plain for mark in ("to.k", "to.v"))
+
+
+_READERS = {Kind.LORA: _lora, Kind.EMBEDDING: _embedding, Kind.IP_ADAPTER: ip_adapter_record}

@@ -33,8 +33,8 @@ class Model:
     """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
 
     `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
-    model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `reading` names all that makes
-    it read a prompt otherwise, `notes` are sentences for the user.
+    model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
+    `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
     """
 
     parts: Mapping[str, Any]
@@ -43,6 +43,7 @@ class Model:
     task: Task = Task.TEXT
     added: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
+    always: Mapping[str, Any] = field(default_factory=dict)
     reading: tuple[object, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -103,14 +104,16 @@ class Loader:
 def load_network(
     store: ComponentStore, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
 ) -> Any:
-    """One network by itself, such as a ControlNet, of the class that its config.json names.
+    """One network by itself, such as a ControlNet or an image encoder, of the class that its config.json names.
 
     Raises ModelError for what is gone, damaged or not supported; Cancelled between tensors.
     """
     job.check()
     if not folder.is_dir():
         raise ModelError(f"The model folder is gone: {folder}", "Was it moved, renamed or deleted?")
-    class_name = _known_class(folder, "_", {"_": str(_json(folder / "config.json").get("_class_name"))})
+    config = _json(folder / "config.json")
+    named = [config.get("_class_name"), *(config.get("architectures") or ())]  # by diffusers, by transformers
+    class_name = _known_class(folder, "_", {"_": next((str(name) for name in named if name), "?")})
     key = PartKey(str(folder), stamp_of(folder), str(dtype), str(device))
     return store.get(key, lambda: _loaded(_Wanted(folder, class_name, dtype, device, job)))
 
@@ -204,6 +207,23 @@ def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
     return module.to(wanted.device).eval().requires_grad_(False)
 
 
+def _image_encoder(wanted: _Wanted) -> torch.nn.Module:
+    """transformers draws random numbers for weights that are missing: here they are an error."""
+    build: Any = transformers.CLIPVisionModelWithProjection
+    module, found = build.from_pretrained(
+        wanted.folder,
+        dtype=wanted.dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    if missing := sorted(found["missing_keys"]):
+        text = f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}"
+        raise ModelError(text, "Get the image encoder again.")
+    wanted.job.check()
+    return module.to(wanted.device).eval().requires_grad_(False)
+
+
 def _tokenizer(wanted: _Wanted) -> Any:
     return transformers.CLIPTokenizer.from_pretrained(wanted.folder, local_files_only=True)
 
@@ -236,6 +256,7 @@ _LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
     "CLIPTextModel": _text_encoder,
     "CLIPTextModelWithProjection": _text_encoder,
     "T5EncoderModel": _text_encoder,
+    "CLIPVisionModelWithProjection": _image_encoder,
     "CLIPTokenizer": _tokenizer,
     "T5Tokenizer": _t5_tokenizer,
     "T5TokenizerFast": _t5_tokenizer,

@@ -119,6 +119,7 @@ def _refiner(job: Job, source: Source, refiner: Refiner) -> Phase:
 def _call(job: Job, source: Source, steps: int) -> dict[str, Any]:
     return {
         **source.conditioning.call,
+        **source.model.always,
         **by_feature(job.request, source.role.family),
         "guidance_scale": job.request.sampling.guidance_scale,
         "num_inference_steps": steps,

@@ -1,4 +1,4 @@
-"""What is wrong with what a request adds to its model: LoRAs, ControlNets and embeddings."""
+"""What is wrong with what a request adds to its model: LoRAs, ControlNets, embeddings and IP-Adapters."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pipelines.spec.errors import ModelError, shortened
 from pipelines.spec.families.base import Family, Feature
 from pipelines.spec.problem import Problem
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import ControlInput, GenerationRequest
+from pipelines.spec.request import ControlInput, GenerationRequest, IpAdapterInput
 
 MAX_WEIGHT = 10.0
 MAX_CONTROL_WEIGHT = 5.0
+MAX_IP_SCALE = 5.0
 MAX_ADDED = 16
 Parts = Mapping[str, ModelRecord]  # by their id
 
 _OTHER = "Choose another one, or remove it from the request."
-_NAMES = {Kind.LORA: "LoRA", Kind.CONTROLNET: "ControlNet", Kind.EMBEDDING: "embedding"}
 
 
 def adding_problems(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
@@ -30,11 +30,14 @@ def adding_problems(request: GenerationRequest, family: Family, parts: Parts) ->
         yield from _controls(request, family, parts)
     if Feature.EMBEDDING in family.supports:
         yield from _embeddings(request, family, parts)
+    if Feature.IP_ADAPTER in family.supports:
+        yield from _ip_adapters(request, family, parts)
 
 
 def names(request: GenerationRequest) -> tuple[str, ...]:
     """The ids of everything that the request adds to its model."""
-    return tuple(given.model for given in (*request.loras, *request.controls, *request.embeddings))
+    given = (*request.loras, *request.controls, *request.embeddings, *request.ip_adapters)
+    return tuple(each.model for each in given)
 
 
 def added(request: GenerationRequest, records: Parts) -> dict[str, ModelRecord]:
@@ -89,6 +92,23 @@ def _embeddings(request: GenerationRequest, family: Family, parts: Parts) -> Ite
     yield from _twice("embeddings", words)
 
 
+def _ip_adapters(request: GenerationRequest, family: Family, parts: Parts) -> Iterator[Problem]:
+    if text := _too_many(request.ip_adapters, "IP-Adapters"):
+        yield Problem("ip_adapters", text)
+        return
+    for place, given in enumerate(request.ip_adapters):
+        field = f"ip_adapters[{place}]"
+        yield from _record(f"{field}.model", Kind.IP_ADAPTER, given.model, family, parts)
+        yield from _ip_adapter(field, given)
+
+
+def _ip_adapter(field: str, given: IpAdapterInput) -> Iterator[Problem]:
+    if not given.path.strip():
+        yield Problem(f"{field}.path", "An IP-Adapter needs a picture.", "Choose one.")
+    if not 0 <= given.scale <= MAX_IP_SCALE:  # also true for NaN
+        yield Problem(f"{field}.scale", f"The scale must be 0 to {MAX_IP_SCALE:g}, not {given.scale:g}.")
+
+
 def _too_many(inputs: Sequence[object], what: str) -> str:
     most = f"At most {MAX_ADDED} {what} can be used at once, not {len(inputs)}."
     return most if len(inputs) > MAX_ADDED else ""
@@ -108,11 +128,11 @@ def _weight(field: str, weight: float) -> Iterator[Problem]:
 
 
 def _record(field: str, kind: Kind, name: str, family: Family, parts: Parts) -> Iterator[Problem]:
-    record, what = parts.get(name), _NAMES[kind]
+    record, what = parts.get(name), kind.named.split()[-1]
     if record is None:
         yield Problem(field, f"The {what} '{shortened(name)}' was not found.", _OTHER)
     elif record.kind is not kind:
-        yield Problem(field, f"'{record.title}' is a {record.kind.value}, not a {what}.", _OTHER)
+        yield Problem(field, f"'{record.title}' is {record.kind.named}, not {kind.named}.", _OTHER)
     elif record.problem:
         yield Problem(field, f"The {what} '{record.title}' cannot be used: {record.problem}", _OTHER)
     elif (own := _family(record)) is None or own.add_ons.base != family.add_ons.base:

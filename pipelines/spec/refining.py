@@ -55,7 +55,7 @@ def _model(
     if record is None:
         yield Problem(field, f"The refiner '{refiner.model}' was not found.", _OTHER)
     elif record.kind is not Kind.CHECKPOINT:
-        yield Problem(field, f"'{record.title}' is a {record.kind.value}, not a model.", _OTHER)
+        yield Problem(field, f"'{record.title}' is {record.kind.named}, not a model.", _OTHER)
     elif record.problem:
         yield Problem(field, record.problem, _OTHER)
     elif (own := refiner_family(record, family)) is None:

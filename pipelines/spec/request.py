@@ -115,6 +115,18 @@ class EmbeddingInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IpAdapterInput:
+    """A picture prompt: a picture that the IP-Adapter `model` reads beside the text.
+
+    `scale` weighs it against the text: 0 is none, 1 as trained. The middle square of the picture is seen.
+    """
+
+    model: str
+    path: str
+    scale: float = 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """`model` is a record id; `count` pictures are made, picture i with seed + i.
 
@@ -133,6 +145,7 @@ class GenerationRequest:
     controls: tuple[ControlInput, ...] = ()
     loras: tuple[LoraInput, ...] = ()
     embeddings: tuple[EmbeddingInput, ...] = ()
+    ip_adapters: tuple[IpAdapterInput, ...] = ()
     count: int = 1
 
     def to_dict(self) -> dict[str, Any]:

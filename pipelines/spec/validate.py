@@ -64,7 +64,7 @@ def _model(
         wanted = f"The model '{name}' was not found." if name else "No model is chosen."
         yield Problem("model", wanted, "Choose a model from the list.")
     elif record.kind is not Kind.CHECKPOINT:
-        text = f"'{record.title}' is a {record.kind.value}, which draws nothing by itself."
+        text = f"'{record.title}' is {record.kind.named}, which draws nothing by itself."
         yield Problem("model", text, "Choose a model from the list.")
     elif record.problem:
         yield Problem("model", record.problem, "Choose another model.")
@@ -165,6 +165,7 @@ def _inputs(request: GenerationRequest, family: Family) -> Iterator[Problem]:
         ("controls", Feature.CONTROL, "be steered by a control picture", bool(request.controls)),
         ("loras", Feature.LORA, "use a LoRA", bool(request.loras)),
         ("embeddings", Feature.EMBEDDING, "use an embedding", bool(request.embeddings)),
+        ("ip_adapters", Feature.IP_ADAPTER, "read a picture prompt (IP-Adapter)", bool(request.ip_adapters)),
     )
     for field, feature, what, wanted in rows:
         if wanted and feature not in family.supports:

@@ -106,6 +106,18 @@ def read(picture: np.ndarray) -> Reading:
     return Reading(background=nearest_color(rim), blobs=tuple(sorted(blobs, key=lambda b: -b.area)))
 
 
+def subject_hue(picture: np.ndarray) -> float | None:
+    """Degrees (0 red, 120 green) of the largest thing on `picture` uint8 [h, w, 3]; None without one or a colour."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(subject(picture), connectivity=4)
+    if count < 2:
+        return None
+    mask = labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    core = cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    color = np.median(picture[core if core.any() else mask], 0).astype(np.float32) / 255
+    hue, saturation, _ = cv2.cvtColor(color.reshape(1, 1, 3), cv2.COLOR_RGB2HSV)[0, 0]
+    return float(hue) if saturation >= 0.2 else None
+
+
 def _third(value: float, names: tuple[str, str, str]) -> str:
     return names[0] if value < 98 / 256 else names[2] if value > 158 / 256 else names[1]
 

@@ -1,4 +1,4 @@
-"""LoRAs, ControlNets and embeddings on the command line: by id or path, and refused with their field."""
+"""LoRAs, ControlNets, embeddings and IP-Adapters on the command line: by id or path, and refused with their field."""
 
 from __future__ import annotations
 
@@ -29,10 +29,15 @@ TOY = ModelRecord(
     trigger_words=("<toy>",),
 )
 
+EYES = ModelRecord(
+    id="eyes", path="/eyes.safetensors", title="Eyes", kind=Kind.IP_ADAPTER, family="sd1",
+    image_encoder="/image_encoder",
+)  # fmt: skip
+
 
 @pytest.fixture
 def parts(headless, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY, TOY))
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY, TOY, EYES))
     return headless
 
 
@@ -126,7 +131,7 @@ def test_a_control_with_its_picture_and_numbers(parts, edges, tmp_path):
         (["canny", "a, b=c;1.png", "strength=1"], "controls[0]", "'strength=1' is not understood"),
         (["canny", "a, b=c;1.png", "path=x"], "controls[0]", "not understood"),
         (["canny", "a, b=c;1.png", "preprocess=depth"], "controls[0].preprocess", "no preprocessor 'depth'"),
-        (["ink", "a, b=c;1.png"], "controls[0].model", "a lora, not a ControlNet"),
+        (["ink", "a, b=c;1.png"], "controls[0].model", "a LoRA, not a ControlNet"),
         (["gone", "a, b=c;1.png"], "controls[0].model", "'gone' was not found"),
     ],
 )
@@ -148,3 +153,36 @@ def test_an_embedding_by_id_or_path_and_its_word_in_the_list(parts, capsys):
     capsys.readouterr()
     assert main(["models"]) == 0
     assert "toy  Toy\n    embedding, sd1\n    called by: <toy>\n" in capsys.readouterr().out
+
+
+def test_a_picture_prompt_with_its_scale(parts, edges, tmp_path):
+    seen = []
+    parts.script = lambda job, emit: seen.append(job)
+    words = ["--ip-adapter", "Eyes", edges, "scale=0.8", "--ip-adapter", EYES.path, edges]
+    status, (first, *_) = parts.generate("--prompt", "x", *words)
+    assert status == 0
+    path = str(tmp_path / edges)
+    assert first["request"]["ip_adapters"] == [
+        {"model": "eyes", "path": path, "scale": 0.8},
+        {"model": "eyes", "path": path, "scale": 0.6},
+    ]
+    assert seen[0].parts == {"eyes": EYES}
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "said"),
+    [
+        (["eyes"], "ip_adapters[0].path", "an IP-Adapter needs a picture"),
+        (["eyes", "gone.png"], "ip_adapters[0].path", "gone.png"),
+        (["eyes", "a, b=c;1.png", "scale=much"], "ip_adapters[0].scale", "number"),
+        (["eyes", "a, b=c;1.png", "scale=6"], "ip_adapters[0].scale", "0 to 5"),
+        (["eyes", "a, b=c;1.png", "weight=1"], "ip_adapters[0]", "'weight=1' is not understood"),
+        (["ink", "a, b=c;1.png"], "ip_adapters[0].model", "a LoRA, not an IP-Adapter"),
+        (["gone", "a, b=c;1.png"], "ip_adapters[0].model", "The IP-Adapter 'gone' was not found"),
+    ],
+)
+def test_a_wrong_picture_prompt_names_its_field(parts, edges, words, field, said):
+    status, (*_, last) = parts.generate("--prompt", "x", "--ip-adapter", *words)
+    assert status == 2
+    assert last["field"] == field
+    assert said in last["message"]

@@ -28,6 +28,7 @@ from pipelines.spec.request import (
     EmbeddingInput,
     GenerationRequest,
     ImageInput,
+    IpAdapterInput,
     LoraInput,
     Prompt,
     Sampling,
@@ -121,11 +122,13 @@ def test_nothing_private_is_written(save, monkeypatch, tmp_path):
         REQUEST,
         image=ImageInput(path=f"{home}/private/holiday.png"),
         controls=(ControlInput(model="canny", path="C:\\Users\\canary-user\\edges.png"),),
+        ip_adapters=(IpAdapterInput(model="eyes", path=f"{home}/private/prompt.png"),),
     )
     record = ModelRecord(id="demo-sd", path=f"{home}/canary-user/models/sd", title="Demo")
     data = save(request, record=record, output_dir=tmp_path / "canary-user").read_bytes()
     assert b"holiday.png" in data
     assert b"edges.png" in data
+    assert b"prompt.png" in data
     for secret in ("canary", "private", "Users", *([home] if len(home) > 1 else [])):
         assert secret.encode() not in data
     assert getpass.getuser().encode() + b"/" not in data
@@ -135,7 +138,12 @@ def test_stored_inputs_find_their_way_back(save):
     inputs_dir().mkdir(parents=True)
     stored_copy = inputs_dir() / "0123abcd.png"
     stored_copy.write_bytes(b"any")
-    request = dataclasses.replace(REQUEST, image=ImageInput(path=str(stored_copy), strength=0.5))
+    request = dataclasses.replace(
+        REQUEST,
+        image=ImageInput(path=str(stored_copy), strength=0.5),
+        controls=(ControlInput(model="canny", path=str(stored_copy)),),
+        ip_adapters=(IpAdapterInput(model="eyes", path=str(stored_copy), scale=0.8),),
+    )
     stored = read_request(save(request))
     assert stored
     assert stored.request == request
@@ -160,6 +168,7 @@ BAD = [
     ("image", 5),
     ("controls", {"path": "x"}),
     ("loras", [{"model": 3}]),
+    ("ip_adapters", [{"model": "eyes"}]),
     ("new_field", {"a": [1, 2]}),
 ]
 

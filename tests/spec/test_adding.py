@@ -10,7 +10,14 @@ from pipelines.spec.errors import ModelError
 from pipelines.spec.families import FAMILIES, by_id, fitting
 from pipelines.spec.families.base import AddOnFacts, Feature
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import ControlInput, EmbeddingInput, GenerationRequest, LoraInput, Refiner
+from pipelines.spec.request import (
+    ControlInput,
+    EmbeddingInput,
+    GenerationRequest,
+    IpAdapterInput,
+    LoraInput,
+    Refiner,
+)
 from pipelines.spec.validate import problems
 
 MODEL = ModelRecord(id="m", path="/m", title="M", family="sd1")
@@ -89,7 +96,7 @@ def test_the_records_that_go_with_the_job():
 
 
 def test_the_refiner_takes_none():
-    assert not {Feature.LORA, Feature.CONTROL} & by_id("sdxl-refiner").supports
+    assert not {Feature.LORA, Feature.CONTROL, Feature.IP_ADAPTER} & by_id("sdxl-refiner").supports
 
 
 CANNY = dataclasses.replace(INK, id="canny", title="Canny", path="/canny", kind=Kind.CONTROLNET)
@@ -135,7 +142,7 @@ def test_one_wrong_field_of_a_control_is_named_alone(changes, field):
 
 def test_a_lora_is_no_controlnet_and_one_of_another_family_is_refused_with_both():
     (problem,) = control_problems(control(model="ink"), parts=(INK,))
-    assert "a lora, not a ControlNet" in problem.message
+    assert "a LoRA, not a ControlNet" in problem.message
     (problem,) = control_problems(control(), parts=(dataclasses.replace(CANNY, family="flux"),))
     for word in ("Canny", by_id("flux").name, by_id("sd1").name):
         assert word in problem.message
@@ -223,3 +230,50 @@ def test_embeddings_are_checked_like_the_others():
     assert fields("word", "same") == ["embeddings"], "two files for one word"
     for family in ("sdxl", "flux"):
         assert fields("word", model=dataclasses.replace(MODEL, family=family)) == ["embeddings"]
+
+
+EYES = dataclasses.replace(INK, id="eyes", title="Eyes", kind=Kind.IP_ADAPTER)
+
+
+def picture_problems(*given: IpAdapterInput, model: ModelRecord = MODEL):
+    family = by_id(model.family)
+    request = GenerationRequest(model="m", ip_adapters=given, sampling=family.sampling, size=family.size)
+    return problems(request, model, family, parts={"eyes": EYES, "ink": INK})
+
+
+def test_picture_prompts_of_the_family_are_taken_also_twice():
+    given = IpAdapterInput(model="eyes", path="/a.png")
+    assert picture_problems(given, dataclasses.replace(given, scale=0.0)) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"path": " "}, "path", "needs a picture"),
+        ({"scale": -0.1}, "scale", "0 to 5, not -0.1"),
+        ({"scale": 5.1}, "scale", "0 to 5"),
+        ({"scale": float("nan")}, "scale", "0 to 5"),
+        ({"model": "gone"}, "model", "The IP-Adapter 'gone' was not found"),
+        ({"model": "ink"}, "model", "'Ink' is a LoRA, not an IP-Adapter"),
+    ],
+    ids=str,
+)
+def test_one_wrong_field_of_a_picture_prompt_is_named_alone(changes, field, said):
+    given = IpAdapterInput(model="eyes", path="/a.png")
+    (problem,) = picture_problems(given, dataclasses.replace(given, **changes))
+    assert problem.field == f"ip_adapters[1].{field}"
+    assert said in problem.message
+
+
+def test_flux_says_that_it_reads_none():
+    (problem,) = picture_problems(
+        IpAdapterInput(model="eyes", path="/a.png"), model=dataclasses.replace(MODEL, family="flux")
+    )
+    assert problem.field == "ip_adapters"
+    assert problem.message == "FLUX.1 dev cannot read a picture prompt (IP-Adapter) here yet."
+
+
+def test_every_kind_has_a_name_with_its_article():
+    names = {kind.named for kind in Kind}
+    assert len(names) == len(Kind)
+    assert all(name.split()[0] in ("a", "an") for name in names)

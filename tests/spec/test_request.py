@@ -8,6 +8,7 @@ from pipelines.spec.request import (
     ControlInput,
     GenerationRequest,
     ImageInput,
+    IpAdapterInput,
     LoraInput,
     Prompt,
     Sampling,
@@ -22,6 +23,7 @@ FULL = GenerationRequest(
     image=ImageInput(path="/a.png", strength=0.25),
     controls=(ControlInput(model="c", path="/b.png", end=0.5),),
     loras=(LoraInput(model="l", weight=-1.5), LoraInput(model="k")),
+    ip_adapters=(IpAdapterInput(model="i", path="/c.png", scale=0.8),),
     count=3,
 )
 

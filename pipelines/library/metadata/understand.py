@@ -13,6 +13,7 @@ from typing import Any
 
 from pipelines.library.folders import inputs_dir
 from pipelines.library.metadata.infotext import Infotext
+from pipelines.library.metadata.write import PICTURED
 from pipelines.library.names import slug
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Refiner, Sampling, Size
@@ -123,7 +124,9 @@ def _clamped(name: str, value: Any, least: Any, most: Any, notes: list[str]) -> 
 
 def _with_stored_inputs(request: GenerationRequest) -> GenerationRequest:
     """Input pictures are named without a folder; those that lie in our own store get their path back."""
-    changes: dict[str, Any] = {"controls": tuple(_in_store(control) for control in request.controls)}
+    changes: dict[str, Any] = {
+        field: tuple(_in_store(given) for given in getattr(request, field)) for field in PICTURED
+    }
     if request.image:
         changes["image"] = _in_store(request.image)
     return dataclasses.replace(request, **changes)

@@ -22,6 +22,7 @@ PARAMETERS, OWN = "parameters", "emulsion"
 VERSION = 1
 EXIF_IFD, SOFTWARE, USER_COMMENT, MAKER_NOTE = 0x8769, 0x0131, 0x9286, 0x927C
 UNICODE_MARK, OWN_MARK = b"UNICODE\0", b"Emulsion\0"
+PICTURED = ("controls", "ip_adapters")  # fields of a request that name pictures, several each
 
 
 def png_info(
@@ -101,7 +102,9 @@ def exif(text: str, own: str = "") -> bytes:
 
 def private(request: GenerationRequest) -> GenerationRequest:
     """The request with input pictures by name only: a path tells the user's name and what else is there."""
-    changes: dict[str, Any] = {"controls": tuple(_by_name(control) for control in request.controls)}
+    changes: dict[str, Any] = {
+        field: tuple(_by_name(given) for given in getattr(request, field)) for field in PICTURED
+    }
     if request.image:
         changes["image"] = _by_name(request.image)
     return dataclasses.replace(request, **changes)

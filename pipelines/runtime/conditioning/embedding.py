@@ -36,7 +36,7 @@ def applied(work: Work, model: Model) -> Iterator[Model]:
     vectors = [_vectors(record, work, table.embedding_dim) for record in records]
     tokenizer = WithWords(model.tokenizer, _numbered(records, vectors, table.num_embeddings))
     reading = tuple((tensors.key_of(record, work), record.trigger_words) for record in records)
-    encoder.set_input_embeddings(_Extended(table, torch.cat(vectors)))
+    encoder.set_input_embeddings(Extended(table, torch.cat(vectors)))
     try:
         yield replace(
             model,
@@ -48,7 +48,7 @@ def applied(work: Work, model: Model) -> Iterator[Model]:
         encoder.set_input_embeddings(table)
 
 
-class _Extended(torch.nn.Module):
+class Extended(torch.nn.Module):
     """Looks up ids of the table in it, and the ones behind its end in `more` [count, width]."""
 
     def __init__(self, table: torch.nn.Embedding, more: torch.Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.runtime.conditioning import control, embedding, lora
+from pipelines.runtime.conditioning import control, embedding, ip_adapter, lora
 from pipelines.runtime.conditioning.base import Conditioner
 
-CONDITIONERS: tuple[Conditioner, ...] = (lora, embedding, control)
+CONDITIONERS: tuple[Conditioner, ...] = (lora, embedding, control, ip_adapter)

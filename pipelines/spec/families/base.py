@@ -31,6 +31,7 @@ class Feature(StrEnum):
     LORA = "lora"
     CONTROL = "control"
     EMBEDDING = "embedding"
+    IP_ADAPTER = "ip_adapter"
     IMAGE = "image"
 
 

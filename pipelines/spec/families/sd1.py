@@ -49,7 +49,14 @@ SD1 = Family(
     size=Size(width=512, height=512),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
     supports=frozenset(
-        {Feature.NEGATIVE_PROMPT, Feature.GUIDANCE, Feature.LORA, Feature.CONTROL, Feature.EMBEDDING}
+        {
+            Feature.NEGATIVE_PROMPT,
+            Feature.GUIDANCE,
+            Feature.LORA,
+            Feature.CONTROL,
+            Feature.EMBEDDING,
+            Feature.IP_ADAPTER,
+        }
     ),
     required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},

@@ -62,6 +62,7 @@ SDXL = Family(
             Feature.REFINER,
             Feature.LORA,
             Feature.CONTROL,
+            Feature.IP_ADAPTER,
         }
     ),
     required_parts=(

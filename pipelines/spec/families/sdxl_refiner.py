@@ -26,7 +26,8 @@ SDXL_REFINER = replace(
     ),
     pipelines={task: SDXL.pipelines[task] for task in (Task.IMAGE, Task.REFINE)},
     counted="tokenizer_2",
-    supports=SDXL.supports - {Feature.REFINER, Feature.LORA, Feature.CONTROL} | {Feature.AESTHETIC_SCORE},
+    supports=SDXL.supports - {Feature.REFINER, Feature.LORA, Feature.CONTROL, Feature.IP_ADAPTER}
+    | {Feature.AESTHETIC_SCORE},
     required_parts=("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"),
     fixed={**SDXL.fixed, "text_encoder": None, "tokenizer": None},
     settings={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipelines.library.models import scan
 from pipelines.spec.record import ModelRecord
-from tests.benchmarks.demos import base, control, lora, scorer, upscaler
+from tests.benchmarks.demos import base, control, embedding, ip_adapter, lora, scorer, upscaler
 from tests.benchmarks.demos.engine import Records
 from tests.benchmarks.demos.row import Row, not_trained
 from tests.benchmarks.semantics import TARGETS
@@ -46,6 +46,14 @@ def _lora(style: str, name: str, model: str) -> Measure:
     return lambda c: lora.rows(style, name, model, c.records, c.options, c.folder(name))
 
 
+def _embedding(name: str, model: str) -> Measure:
+    return lambda c: embedding.rows(name, model, c.records, c.options, c.folder(name))
+
+
+def _ip_adapter(name: str, model: str) -> Measure:
+    return lambda c: ip_adapter.rows(name, model, c.records, c.options, c.folder(name))
+
+
 def _to_come(demo: str, topic: str, target: float) -> Measure:
     """For what has no recipe yet, and so no measure either."""
     return lambda _: [not_trained(demo, topic, target)]
@@ -68,8 +76,8 @@ MEASURES: tuple[Measure, ...] = (
     _lora("mosaic", "demo-sd-mosaic", "demo-sd"),
     _lora("neon", "demo-sdxl-neon", "demo-sdxl"),
     _lora("neon", "demo-flux-neon", "demo-flux"),
-    _to_come("demo-sd-embedding", "pictures show its concept", 0.80),
-    _to_come("demo-sd-ip-adapter", "hue follows the picture", 0.80),
+    _embedding("demo-sd-embedding", "demo-sd"),
+    _ip_adapter("demo-sd-ip-adapter", "demo-sd"),
     lambda c: scorer.rows(c.root),
     lambda c: upscaler.rows(c.root),
 )

@@ -1,4 +1,4 @@
-"""Tiny LoRAs and ControlNets with random weights for the tiny models, in the key formats that people have."""
+"""Tiny LoRAs, ControlNets and IP-Adapters with random weights for the tiny models, in the formats that people have."""
 
 from __future__ import annotations
 
@@ -121,6 +121,80 @@ def _of_transformer(record: ModelRecord) -> Any:
     return FluxControlNetModel.from_transformer(
         transformer, num_layers=1, num_single_layers=1, attention_head_dim=width, num_attention_heads=heads
     )
+
+
+EYE, PATCH, SEEN, PROJECTED = (
+    32,
+    8,
+    24,
+    20,
+)  # sides in pixels, and what the tiny image encoder answers in numbers
+
+
+def image_encoder(folder: Path, seed: int = 0) -> Path:
+    """A tiny CLIP vision model with random weights."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=SEEN, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=EYE,
+        patch_size=PATCH, projection_dim=PROJECTED,
+    )  # fmt: skip
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        encoder = CLIPVisionModelWithProjection(config)
+        for parameter in encoder.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.3)
+    encoder.half().save_pretrained(folder)
+    return folder
+
+
+def ip_adapter(
+    folder: Path, family: Family, record: ModelRecord, seed: int = 0, fine: bool = False
+) -> ModelRecord:
+    """A tiny IP-Adapter for the family's tiny model, beside its encoder. `fine`: as IP-Adapter Plus has it."""
+    unet = UNet2DConditionModel.from_pretrained(record.path, subfolder="unet")
+    generator = torch.Generator().manual_seed(seed)
+    width = unet.config["cross_attention_dim"]
+    state = _resampler(width, generator) if fine else _plain_projection(width, generator)
+    crossed = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    for number, name in enumerate(crossed):
+        layer: Any = unet.get_submodule(name.removesuffix(".processor"))
+        out = layer.to_k.out_features
+        for half in ("to_k_ip", "to_v_ip"):
+            key = f"ip_adapter.{2 * number + 1}.{half}.weight"
+            state[key] = torch.randn(out, width, generator=generator)
+    image_encoder(folder / "image_encoder")
+    write(folder / "Pictures.safetensors", state, {"emulsion.family": family.id})
+    (found,) = (each for each in scan([folder]) if each.id == "pictures")
+    assert not found.problem, found.problem
+    return found
+
+
+def _plain_projection(width: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    shapes = {
+        "proj.weight": (4 * width, PROJECTED), "proj.bias": (4 * width,), "norm.weight": (width,),
+        "norm.bias": (width,),
+    }  # fmt: skip
+    return {f"image_proj.{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def _resampler(width: int, generator: torch.Generator, inner: int = 64, queries: int = 3) -> dict[str, Any]:
+    """One layer with one head of 64, under the names of the original code."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, queries, inner), "proj_in.weight": (inner, SEEN), "proj_in.bias": (inner,),
+        "proj_out.weight": (width, inner), "proj_out.bias": (width,), "norm_out.weight": (width,),
+        "norm_out.bias": (width,), "layers.0.0.norm1.weight": (inner,), "layers.0.0.norm1.bias": (inner,),
+        "layers.0.0.norm2.weight": (inner,), "layers.0.0.norm2.bias": (inner,),
+        "layers.0.0.to_q.weight": (64, inner), "layers.0.0.to_kv.weight": (128, inner),
+        "layers.0.0.to_out.weight": (inner, 64), "layers.0.1.0.weight": (inner,), "layers.0.1.0.bias": (inner,),
+        "layers.0.1.1.weight": (4 * inner, inner), "layers.0.1.3.weight": (inner, 4 * inner),
+    }  # fmt: skip
+    for number in (1, 2, 3):
+        shapes |= {
+            name.replace("layers.0", f"layers.{number}"): shape
+            for name, shape in shapes.items() if name.startswith("layers.0")
+        }  # fmt: skip
+    return {f"image_proj.{name}": torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
 _NETWORKS = {"unet": _of_unet, "transformer": _of_transformer}
