@@ -11,7 +11,7 @@ from pipelines.library.models import scan
 from pipelines.spec.record import ModelRecord
 from tests.benchmarks.demos import base, control, embedding, ip_adapter, lora, scorer, upscaler
 from tests.benchmarks.demos.engine import Records
-from tests.benchmarks.demos.row import Row, not_trained
+from tests.benchmarks.demos.row import Row
 from tests.benchmarks.semantics import TARGETS
 
 
@@ -52,11 +52,6 @@ def _embedding(name: str, model: str) -> Measure:
 
 def _ip_adapter(name: str, model: str) -> Measure:
     return lambda c: ip_adapter.rows(name, model, c.records, c.options, c.folder(name))
-
-
-def _to_come(demo: str, topic: str, target: float) -> Measure:
-    """For what has no recipe yet, and so no measure either."""
-    return lambda _: [not_trained(demo, topic, target)]
 
 
 MEASURES: tuple[Measure, ...] = (
