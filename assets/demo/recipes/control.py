@@ -51,7 +51,7 @@ def train(options: argparse.Namespace) -> None:
         return frozen.loss(steered, z, [hints.told(i, rng) for i in indices], 0.0)
 
     loop.train(options.work / f"{_name(options)}.pt", net, loss, 60 * options.minutes, rate=options.rate,
-               decay=0.99)  # fmt: skip
+               decay=0.99, hidden=lambda _name: True)  # fmt: skip
 
 
 def export(options: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def export(options: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = small.beside_parser(__doc__ or "", BASES, minutes=20, drawings=3000, batch=8, rate=5e-4)
+    parser = small.beside_parser(__doc__ or "", BASES, minutes=20, drawings=3000, batch=8, rate=2e-3)
     parser.add_argument("--kind", choices=tuple(hints.HINTS), required=True)
     options = parser.parse_args(arguments)
     options.model = options.model or small.DEMO / options.base

@@ -33,7 +33,8 @@ def of_unet(unet: Any) -> ControlNetModel:
     """The U-Net's first half, and 4 to 32 channels that read the picture: 1.3 M parameters beside demo-sd.
 
     Its own attention to the text is left out: what is to be drawn the U-Net reads itself, and the file is half as
-    large. diffusers wants a middle, so there is one where the U-Net has none.
+    large. diffusers wants a middle, so there is one where the U-Net has none. What is read of the picture does not
+    begin at zero, as it does in the paper: behind residuals that do, two zeros in a row take hours to leave.
     """
     net = ControlNetModel(
         down_block_types=("DownBlock2D",) * len(unet.config["block_out_channels"]), mid_block_type="UNetMidBlock2D",
@@ -41,6 +42,7 @@ def of_unet(unet: Any) -> ControlNetModel:
     )  # fmt: skip
     known = unet.state_dict()
     net.load_state_dict({key: known[key] for key in net.state_dict() if key in known}, strict=False)
+    nn.init.kaiming_normal_(net.controlnet_cond_embedding.conv_out.weight)
     return net
 
 
