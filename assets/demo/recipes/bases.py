@@ -75,8 +75,7 @@ def _unet(folder: Path, device: str) -> UNet2DConditionModel:
 
 
 def _sd(folder: Path, device: str) -> Frozen:
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    encode = denoiser.encoder_of(tokenizer, _read(CLIPTextModel, folder / "text_encoder", device), device)
+    unet, encode = denoiser.finished(folder, device)
     schedule = DDPMScheduler(**denoiser.SCHEDULE)
 
     def loss(answer: Answer, z: torch.Tensor, texts: list[str], fraction: float) -> torch.Tensor:
@@ -84,7 +83,7 @@ def _sd(folder: Path, device: str) -> Frozen:
         return denoiser.loss_of(lambda noisy, t: answer(noisy, t, embeds).sample, schedule, z,
                                 denoiser.noise_like(z), denoiser.timesteps(len(z), z.device), fraction)  # fmt: skip
 
-    return Frozen(_unet(folder, device), loss)
+    return Frozen(unet, loss)
 
 
 def _sdxl(folder: Path, device: str) -> Frozen:

@@ -73,6 +73,15 @@ def encoder_of(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, device: str) ->
     return encode
 
 
+def finished(folder: Path, device: str) -> tuple[UNet2DConditionModel, Encode]:
+    """The UNet of a finished demo-sd, frozen and in float32, and what reads captions for it."""
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
+    encoder: Any = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    encode = encoder_of(tokenizer, encoder.to(device).eval().requires_grad_(False), device)
+    return unet.to(device).eval().requires_grad_(False), encode
+
+
 def subject_mask(z: torch.Tensor) -> torch.Tensor:
     """[batch, 1, 32, 32], 1 where a latent is not that of the sheet's rim."""
     rim = torch.cat([z[:, :, 0], z[:, :, -1], z[:, :, :, 0], z[:, :, :, -1]], 2)

@@ -25,7 +25,6 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from assets.demo.recipes import denoiser, loop, small
-from assets.demo.recipes.control import frozen_unet
 from assets.demo.recipes.drawings import Drawing, render
 from assets.demo.recipes.latents import Latents
 from assets.demo.recipes.stages import checkpoint, vae_of
@@ -85,7 +84,10 @@ def train(options: argparse.Namespace) -> None:
     coder = vae_of(options.sd).to(options.device)
     latents.fill(coder, options.work, 0, options.device)
     scale = coder.config["scaling_factor"]
-    unet, schedule = frozen_unet(options), DDPMScheduler(**denoiser.SCHEDULE)
+    (unet, _encode), schedule = (
+        denoiser.finished(options.sd, options.device),
+        DDPMScheduler(**denoiser.SCHEDULE),
+    )
     torch.manual_seed(1)
     reader, rng = Reader(options), random.Random()
 

@@ -31,7 +31,6 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from assets.demo.recipes import denoiser, loop, small
 from assets.demo.recipes.captions import trained_caption
-from assets.demo.recipes.control import frozen_unet, reader_of
 from assets.demo.recipes.drawings import COLORS, STYLES, Drawing, random_drawing, render
 from assets.demo.recipes.image_encoder import encoder_from
 from assets.demo.recipes.latents import Latents
@@ -147,7 +146,8 @@ def train(options: argparse.Namespace) -> None:
     coder = vae_of(options.sd).to(options.device)
     latents.fill(coder, options.work, 0, options.device)
     scale = coder.config["scaling_factor"]
-    unet, encode, schedule = frozen_unet(options), reader_of(options), DDPMScheduler(**denoiser.SCHEDULE)
+    unet, encode = denoiser.finished(options.sd, options.device)
+    schedule = DDPMScheduler(**denoiser.SCHEDULE)
     torch.manual_seed(1)
     adapter = Adapter(unet, shown.shape[1]).to(options.device)
     adapter.put_into(unet)
@@ -177,7 +177,7 @@ def train(options: argparse.Namespace) -> None:
 def export(options: argparse.Namespace) -> Path:
     """The adapter's file and its image encoder's folder beside it, in fp16."""
     encoder = encoder_from(options.scorer)
-    adapter = Adapter(frozen_unet(options), encoder.config.projection_dim)
+    adapter = Adapter(denoiser.finished(options.sd, options.device)[0], encoder.config.projection_dim)
     state = checkpoint(options.work / "ip_adapter.pt", "ip_adapter")
     adapter.load_state_dict(state["average"]["module"])
     told = {

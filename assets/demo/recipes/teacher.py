@@ -14,10 +14,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import DDPMScheduler
 
-from assets.demo.recipes.denoiser import SCHEDULE, encoder_of
+from assets.demo.recipes.denoiser import SCHEDULE, finished
 from assets.demo.recipes.training import mixed_precision
 
 SURE = (0.3, 0.8)  # the levels from which the teacher counts, and from which it alone counts
@@ -33,11 +32,7 @@ class Teacher:
     """The finished demo-sd in `folder`."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32)
-        encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32)
-        self._unet = unet.to(device).eval().requires_grad_(False)
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        self._encode = encoder_of(tokenizer, encoder.to(device).eval(), device)
+        self._unet, self._encode = finished(folder, device)
         self._alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod.to(device)
         self._levels = level_of(self._alphas)
 
