@@ -145,14 +145,15 @@ def test_the_library_knows_a_lora_for_what_it_is(records, name):
 @pytest.mark.parametrize("name", NETS)
 def test_the_control_picture_changes_what_is_drawn_and_weight_0_is_none(engine, records, name, tmp_path):
     base, kind = name.split("-")
-    pictures = []
+    steers = []
     for number, drawing in enumerate(
         (Drawing(column="left", row="top"), Drawing(shape="star", size="large"))
     ):
-        hints.HINTS[kind].picture(drawing, 1).save(tmp_path / f"hint-{number}.png")
-        steer = ControlInput(model=f"demo-{name}", path=str(tmp_path / f"hint-{number}.png"), weight=5.0)
-        pictures.append(drawn(engine, records, base, controls=(steer,))[0])
-    off, _ = drawn(engine, records, base, controls=(replace(steer, weight=0.0),))
+        path = tmp_path / f"hint-{number}.png"
+        hints.HINTS[kind].picture(drawing, 1).save(path)
+        steers.append(ControlInput(model=f"demo-{name}", path=str(path), weight=5.0))
+    pictures = [drawn(engine, records, base, controls=(steer,))[0] for steer in steers]
+    off, _ = drawn(engine, records, base, controls=(replace(steers[0], weight=0.0),))
     plain, _ = drawn(engine, records, base)
     assert (pictures[0] != pictures[1]).any()
     assert (pictures[0] != plain).any()
