@@ -41,7 +41,8 @@ BASES: dict[str, tuple[ModuleType, tuple[str, ...], str]] = {
     "sdxl": (sdxl, ("text", "latents"), "unet.pt"),
     "flux": (flux, ("t5", "latents"), "flux.pt"),
 }
-TINY = ["--minutes", str(1 / 60), "--batch", "2", "--drawings", "4", "--rate", "0.01"]
+# Seconds enough for some steps on a busy machine too: after one a ControlNet still adds less than a pixel shows.
+TINY = ["--minutes", str(3 / 60), "--batch", "2", "--drawings", "4", "--rate", "0.01"]
 MIB = 2**20
 
 

@@ -125,10 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = small.parser_of(
         __doc__ or "", "sd-embedding", minutes=8, drawings=24, batch=8, rate=2e-2
     ).parse_args(arguments)
-    options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
-    train(options)
-    export(options)
+    small.run(options, train, export)
 
 
 if __name__ == "__main__":

@@ -200,10 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if not (options.scorer / "config.json").is_file():
         parser.error(f"there is no scorer in {options.scorer}; make it: python -m assets.demo.recipes.scorer")
-    options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
-    train(options)
-    export(options)
+    small.run(options, train, export)
 
 
 if __name__ == "__main__":

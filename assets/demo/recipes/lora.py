@@ -118,10 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.model = options.model or small.DEMO / options.base
     options.out = options.out or small.DEMO / "loras"
     options.work = options.work / options.style
-    options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
-    train(options)
-    export(options)
+    small.run(options, train, export)
 
 
 if __name__ == "__main__":

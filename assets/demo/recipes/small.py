@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,14 @@ def _parser(
     parser.add_argument("--batch", type=int, default=batch)
     parser.add_argument("--rate", type=float, default=rate, help="highest learning rate")
     return parser
+
+
+def run(options: argparse.Namespace, *stages: Callable[[argparse.Namespace], object]) -> None:
+    """One after the other, with the folder of work there."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    for stage in stages:
+        stage(options)
 
 
 def sheets(work: Path, count: int, side: int) -> np.ndarray:

@@ -118,9 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = small.parser_of(__doc__ or "", "", minutes=1, drawings=600, batch=32, rate=2e-3)
     parser.add_argument("--unseen", type=int, default=120, help="drawings that it is examined on")
     options = parser.parse_args(arguments)
-    options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
-    train(options)
+    small.run(options, train)
 
 
 if __name__ == "__main__":

@@ -106,10 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = small.parser_of(
         __doc__ or "", "upscaler", minutes=8, drawings=1500, batch=16, rate=1e-3
     ).parse_args(arguments)
-    options.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(options.threads)
-    train(options)
-    export(options)
+    small.run(options, train, export)
 
 
 if __name__ == "__main__":
