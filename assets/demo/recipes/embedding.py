@@ -55,7 +55,9 @@ class Word(nn.Module):
     def __init__(self, table: nn.Embedding, known: Sequence[int]) -> None:
         super().__init__()
         mean = table.weight[list(known)].detach().mean(0, keepdim=True)
-        self.vectors = nn.Parameter(mean.repeat(VECTORS, 1) + 0.01 * torch.randn(VECTORS, mean.shape[1]))
+        self.vectors = nn.Parameter(
+            mean.repeat(VECTORS, 1) + 0.01 * torch.randn(VECTORS, mean.shape[1]).to(mean)
+        )
 
 
 class Reader:

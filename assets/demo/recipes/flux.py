@@ -80,7 +80,7 @@ def export(options: argparse.Namespace) -> None:
         "id": "demo-flux",
         "title": "Demo: shapes and scenes (FLUX)",
         "description": "A small FLUX trained on drawings made by program.",
-        "sampling": {"scheduler": "flow_euler", "num_inference_steps": 20, "guidance_scale": 3.0, "seed": 0},
+        "sampling": {"scheduler": "flow_euler", "num_inference_steps": 20, "guidance_scale": 2.0, "seed": 0},
     }
     write_demo(pipeline, options, facts, steps=state["step"])
 

@@ -47,8 +47,8 @@ SHIFT = math.exp(
 GUIDANCE = (1.0, 5.0)  # what the guidance embedding knows
 SIDE = 16  # the latent's side after packing 2 x 2
 TOKENS = SIDE * SIDE
-GIVEN, POOL = 3, 256  # how often a lesson is given, and how many wait
-SKETCHED = 0.6  # the fraction of the training that sees half of the tokens
+GIVEN, POOL, FULL = 3, 256, 4  # how often a lesson is given, how many wait, and how many batches at least
+SKETCHED = 0.4  # the fraction of the training that sees half of the tokens
 
 
 def build() -> FluxTransformer2DModel:
@@ -108,7 +108,7 @@ def velocity(
 def noise_levels(count: int, device: torch.device) -> torch.Tensor:
     """[count] in 0..1: one of each stratum of a logit-normal, shifted to the noisy end."""
     spread = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
-    t = torch.special.ndtri(spread.clamp(1e-4, 1 - 1e-4)).sigmoid()
+    t = (math.sqrt(2) * torch.erfinv(2 * spread.clamp(1e-4, 1 - 1e-4) - 1)).sigmoid()
     return SHIFT * t / (1 + (SHIFT - 1) * t)
 
 
@@ -144,7 +144,7 @@ class Pool:
     def next(self, count: int) -> tuple[torch.Tensor, ...]:
         self._calls += 1
         if not self._lessons:
-            new = [self._make(count) for _ in range(POOL // count)]
+            new = [self._make(count) for _ in range(max(POOL // count, FULL))]
             self._lessons = tuple(torch.cat(parts) for parts in zip(*new, strict=True))
         elif self._calls % GIVEN == 0:
             places = self._calls // GIVEN * count % (len(self._lessons[0]) - count + 1)

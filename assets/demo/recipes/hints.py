@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 from assets.demo.recipes.captions import trained_caption
 from assets.demo.recipes.depths import depth_of
 from assets.demo.recipes.drawings import SIZE, Drawing, random_drawing, render
-from assets.demo.recipes.latents import Latents
+from assets.demo.recipes.latents import Latents, painted
 from assets.demo.recipes.training import log
 from pipelines.runtime.preprocess.canny import canny
 
@@ -72,14 +73,15 @@ def hint_number(index: int, kind: str) -> Image.Image:
     return HINTS[kind].picture(drawing_number(index), index)
 
 
-def _grey(work: Path, kind: str, count: int) -> np.ndarray:
+def _grey(work: Path, kind: str, count: int, device: str) -> np.ndarray:
     """uint8 [count, 256, 256]: the control pictures, made where they are missing."""
     path = work / f"{kind}-{count}.npy"
     if not path.exists():
         temporary = path.with_suffix(".tmp")
         pictures = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, SIZE, SIZE))
-        for index in range(count):
-            pictures[index] = np.asarray(hint_number(index, kind).convert("L"))
+        grey = painted(partial(hint_number, kind=kind), range(count), device)
+        for index, picture in enumerate(grey):
+            pictures[index] = np.asarray(picture.convert("L"))
         pictures.flush()
         temporary.replace(path)
         log(work, "hints", kind=kind, drawings=count)
@@ -88,7 +90,8 @@ def _grey(work: Path, kind: str, count: int) -> np.ndarray:
 
 def pixels(work: Path, kind: str, count: int, coder: AutoencoderKL) -> Shown:
     """[n, 3, 256, 256] in 0..1, as a U-Net's ControlNet takes them."""
-    known, device = _grey(work, kind, count), coder.device
+    device = coder.device
+    known = _grey(work, kind, count, str(device))
 
     def shown(indices: Sequence[int]) -> torch.Tensor:
         grey = torch.from_numpy(known[list(indices)]).to(device)
@@ -100,7 +103,7 @@ def pixels(work: Path, kind: str, count: int, coder: AutoencoderKL) -> Shown:
 def encoded(work: Path, kind: str, count: int, coder: AutoencoderKL) -> Shown:
     """Scaled latents [n, 4, 32, 32] of the control pictures, as FLUX's ControlNets take them once they are packed."""
     (work / kind).mkdir(exist_ok=True)
-    latents = Latents(work / kind, count, sheet=lambda index: hint_number(index, kind))
+    latents = Latents(work / kind, count, sheet=partial(hint_number, kind=kind))
     latents.fill(coder, work, 0, str(coder.device))
     scale = coder.config["scaling_factor"]
     return lambda indices: latents.read(np.array(indices)).to(coder.device) * scale

@@ -86,12 +86,13 @@ def train(
             optimizer.step()
         average.update(module)
         step += 1
-        mean = loss.item() if mean is None else 0.99 * mean + 0.01 * loss.item()
+        seen = loss.detach()  # read in the report only: an accelerator would have to be waited for
+        mean = seen if mean is None else torch.lerp(mean, seen, 0.01)
         if step % 100 == 0:
-            seen = refresh()
+            known = refresh()
             if rank == 0:
-                log(path.parent, path.stem, step=step, seconds=round(clock.seconds()), loss=round(mean, 4),
-                    latents=seen)  # fmt: skip
+                log(path.parent, path.stem, step=step, seconds=round(clock.seconds()), loss=round(float(mean), 4),
+                    latents=known)  # fmt: skip
         if step % 250 == 0:
             save()
     save()

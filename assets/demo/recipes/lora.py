@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,13 @@ def layers_of(denoiser: nn.Module) -> State:
     return {key: tensor.detach().cpu().half().contiguous() for key, tensor in state.items()}
 
 
+def sheet_number(index: int, style: str) -> Image.Image:
+    return styled(drawing_number(index), index, style)
+
+
 def train(options: argparse.Namespace) -> None:
     """Runs, or resumes, `--minutes` of training into `work`/BASE.pt."""
-
-    def sheet(index: int) -> Image.Image:
-        return styled(drawing_number(index), index, options.style)
-
-    latents = Latents(options.work, options.drawings, sheet=sheet)
+    latents = Latents(options.work, options.drawings, sheet=partial(sheet_number, style=options.style))
     coder = vae_of(options.model).to(options.device)
     latents.fill(coder, options.work, 0, options.device)
     scale = coder.config["scaling_factor"]

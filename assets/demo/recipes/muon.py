@@ -8,6 +8,7 @@ so one learning rate serves both.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import torch
@@ -17,18 +18,21 @@ _A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan's quintic
 
 
 def orthogonal(matrix: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """About U V^T of the singular value decomposition U S V^T, by Newton-Schulz; [rows, columns] as `matrix`."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp(min=1e-7)
+    """About U V^T of the singular value decomposition U S V^T, by Newton-Schulz; [..., rows, columns] as `matrix`."""
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class Muon(torch.optim.Optimizer):
-    """Of parameters with two dimensions or more; a convolution's are taken as one row an output channel."""
+    """Of parameters with two dimensions or more; a convolution's are taken as one row an output channel.
+
+    Matrices of one shape are made orthogonal together: an accelerator waits for orders and not for sums.
+    """
 
     def __init__(
         self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, decay: float = 1e-2
@@ -38,14 +42,19 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            alike: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                moment = self.state[p].setdefault("moment", torch.zeros_like(p))
-                moment.lerp_(p.grad, 1 - group["momentum"])
-                update = orthogonal(p.grad.lerp(moment, group["momentum"]).flatten(1))
-                p.mul_(1 - group["lr"] * group["decay"])
-                p.add_(update.view_as(p), alpha=-group["lr"] * 0.2 * math.sqrt(max(update.shape)))
+                if p.grad is not None:
+                    alike[p.shape].append(p)
+            for shape, parameters in alike.items():
+                moments = [self.state[p].setdefault("moment", torch.zeros_like(p)) for p in parameters]
+                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
+                torch._foreach_lerp_(moments, list(gradients), 1 - group["momentum"])
+                ahead = gradients.lerp(torch.stack(moments), group["momentum"]).flatten(2)
+                size = 0.2 * math.sqrt(max(ahead.shape[1:]))
+                updates = list(orthogonal(ahead).reshape(-1, *shape))
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["decay"])
+                torch._foreach_add_(parameters, updates, alpha=-group["lr"] * size)
 
 
 def optimizers(module: nn.Module, rate: float, hidden: Callable[[str], bool]) -> list[torch.optim.Optimizer]:

@@ -39,8 +39,8 @@ _SHARES = {"text": 0.1, "denoiser": 0.9}
 
 
 def build() -> UNet2DConditionModel:
-    """1.6 M parameters."""
-    return unets.build(80, 128)
+    """1.2 M parameters."""
+    return unets.build(64, 128)
 
 
 def build_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -40,8 +40,8 @@ _SHARES = {"text": 0.1, "denoiser": 0.9}
 
 
 def build() -> UNet2DConditionModel:
-    """2.5 M parameters; both encoders side by side are 256 wide."""
-    return unets.build(112, 2 * xl.WIDTH, **xl.conditioned(ids=6))
+    """2.1 M parameters; both encoders side by side are 256 wide."""
+    return unets.build(96, 2 * xl.WIDTH, **xl.conditioned(ids=6))
 
 
 def _encoders(options: argparse.Namespace) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:

@@ -45,8 +45,8 @@ PIECES = (1, 4, 8, 16)  # cells a side of the noise's coarser parts
 
 
 def build() -> UNet2DConditionModel:
-    """1.6 M parameters."""
-    return unets.build(80, xl.WIDTH, **xl.conditioned(ids=5))
+    """1.0 M parameters."""
+    return unets.build(48, xl.WIDTH, **xl.conditioned(ids=5))
 
 
 def _text(options: argparse.Namespace) -> tuple[CLIPTokenizer, CLIPTextModelWithProjection]:

@@ -146,12 +146,16 @@ def bytes_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.*"))
 
 
+_ORIGIN = {"_name_or_path", "is_local", "local_files_only"}
+
+
 def without_origin(folder: Path) -> None:
     """diffusers and transformers write down where a part was read from; nobody else's computer has that."""
-    for path in folder.rglob("config.json"):
+    for path in folder.rglob("*.json"):
         config = json.loads(path.read_text(encoding="utf-8"))
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        if _ORIGIN & config.keys():
+            kept = {key: value for key, value in config.items() if key not in _ORIGIN}
+            path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
 
 
 def write_folder(pipeline: Any, out: Path, facts: dict[str, Any]) -> int:

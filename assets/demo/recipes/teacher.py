@@ -78,7 +78,7 @@ class Teacher:
         if not len(chosen):
             return clean
         guided = None if guidance is None else guidance[chosen]
-        seen = self.drawing(noisy[chosen], level[chosen], [texts[int(i)] for i in chosen], guided)
+        seen = self.drawing(noisy[chosen], level[chosen], [texts[i] for i in chosen.tolist()], guided)
         trust = ((level[chosen] - least) / (most - least)).clamp(max=1)[:, None, None, None]
         goal = clean.clone()
         goal[chosen] = torch.lerp(clean[chosen], seen, trust)

@@ -35,8 +35,7 @@ class Average:
     def update(self, module: nn.Module) -> None:
         self._updates += 1
         decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
-        for mean, new in zip(self.module.parameters(), module.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         return {"module": self.module.state_dict(), "updates": self._updates}

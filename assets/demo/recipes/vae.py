@@ -30,13 +30,13 @@ from assets.demo.recipes.training import (
 _LESSONS = ((0.45, 4, 8, 32, True), (0.6, 4, 4, 64, True), (0.85, 6, 1, 128, False), (1.0, 2, 1, 256, False))
 
 
-def build() -> AutoencoderKL:
-    """0.95 M parameters; residual blocks start as the identity and the posterior starts narrow."""
+def build(deep: int = 64) -> AutoencoderKL:
+    """0.95 M parameters where it is 64 channels `deep`; residual blocks start as the identity, the posterior narrow."""
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
-        block_out_channels=(16, 32, 64, 64),
+        block_out_channels=(16, 32, deep, deep),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         layers_per_block=1,
@@ -88,7 +88,7 @@ def _weights(x: torch.Tensor) -> torch.Tensor:
     return weights / weights.mean((1, 2, 3), keepdim=True)
 
 
-def _distance(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+def distance(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """L1 + L2 of the pixels, L1 of their gradients, and L1 of the colours of 8 x 8 cells."""
     weights, difference = _weights(x), y - x
     dx, dy = difference.diff(dim=3), difference.diff(dim=2)
@@ -103,7 +103,7 @@ def loss_of(vae: AutoencoderKL, x: torch.Tensor, frozen_encoder: bool) -> torch.
         z = posterior.mode() if frozen_encoder else posterior.sample()
     if frozen_encoder:  # what a denoiser hands over is never exact
         z = z + 0.04 * z.std() * torch.randn_like(z)
-    loss = _distance(vae.decode(z).sample.float(), x)
+    loss = distance(vae.decode(z).sample.float(), x)
     return loss if frozen_encoder else loss + 2e-5 * posterior.kl().mean() / 16
 
 
