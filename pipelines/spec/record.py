@@ -10,11 +10,31 @@ from pipelines.spec.request import Sampling
 
 class Kind(StrEnum):
     CHECKPOINT = "checkpoint"
+    TRANSFORMER = "transformer"  # a denoiser alone
+    UNET = "unet"  # likewise
     LORA = "lora"
+    CONTROL_LORA = "control_lora"
     CONTROLNET = "controlnet"
+    T2I_ADAPTER = "t2i_adapter"
+    IP_ADAPTER = "ip_adapter"
     VAE = "vae"
+    TINY_VAE = "tiny_vae"  # a small approximation of a VAE, for previews
+    TEXT_ENCODER = "text_encoder"
+    IMAGE_ENCODER = "image_encoder"
     EMBEDDING = "embedding"
+    UPSCALER = "upscaler"
+    OTHER = "other"  # a part of a model of a family that is not supported
     UNKNOWN = "unknown"  # a weight file that is listed with its reason only
+
+
+class State(StrEnum):
+    """Whether a model can be used, and if not, what is the matter with it."""
+
+    READY = "ready"
+    INCOMPLETE = "incomplete"
+    UNSUPPORTED = "unsupported"
+    BROKEN = "broken"
+    UNSAFE = "unsafe"
 
 
 class Format(StrEnum):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pipelines.spec.families.prediction import Prediction
+from pipelines.spec.families.signs import Signs
 from pipelines.spec.request import GenerationRequest, Sampling, Size
 
 
@@ -32,14 +34,6 @@ class Feature(StrEnum):
     CONTROL = "control"
     EMBEDDING = "embedding"
     IMAGE = "image"
-
-
-class Prediction(StrEnum):
-    """What the denoiser predicts; a scheduler row says which it fits."""
-
-    EPSILON = "epsilon"
-    V = "v_prediction"
-    FLOW = "flow"
 
 
 class TextScheme(StrEnum):
@@ -143,7 +137,8 @@ class Family:
     """`pipelines` holds diffusers class names by task, so that this package needs no diffusers.
 
     `classes` are the `_class_name`s of a model_index.json that belong to this family, `detect` what else must hold.
-    `add_ons` says which LoRAs and the like go with it, `control_image` the argument that takes a control picture.
+    `add_ons` says which LoRAs and the like go with it, `signs` how its files show themselves, `control_image` the
+    argument that takes a control picture.
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
@@ -156,6 +151,7 @@ class Family:
     classes: frozenset[str]
     detect: tuple[KeyCondition, ...] = ()
     add_ons: AddOnCondition
+    signs: Signs
     pipelines: Mapping[Task, str]
     text: TextScheme
     control_image: str = "image"

@@ -1,0 +1,24 @@
+"""Families and variants by the words that makers use: in metadata, and in the names of files."""
+
+from __future__ import annotations
+
+import re
+
+from pipelines.spec.families import FAMILIES
+from pipelines.spec.families.base import Family
+
+
+def fits_name(word: str, text: str) -> bool:
+    """Whether `word` stands in `text` by itself: '512' in 'v2-1_512-ema', not in '1512'."""
+    return re.search(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", text.lower()) is not None
+
+
+def named_families(told: str, anywhere: bool = False) -> list[Family]:
+    """The families that `told` names, the longest word first; it begins with the word, or has it `anywhere`."""
+    text = told.strip().lower()
+    if not text:
+        return []
+    exact = [family for family in FAMILIES if text in (family.id, family.add_ons.base)]
+    fits = fits_name if anywhere else (lambda word, words: words.startswith(word))
+    found = [(len(word), family) for family in FAMILIES for word in family.add_ons.words if fits(word, text)]
+    return exact or [family for _, family in sorted(found, key=lambda pair: -pair[0])]
