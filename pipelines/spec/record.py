@@ -50,6 +50,10 @@ class ModelRecord:
     `sampling` are the model's own defaults; `latent_rgb` and `latent_rgb_bias` its own preview factors, as in
     `LatentFormat`; where they are empty the family's hold. A LoRA has the family of the models that it was made for.
     `control` is the id of a row in `CONTROLS` where the name of a ControlNet says what it follows.
+    `base` is the common word of the family ('flux' for all of FLUX.1, 'sd1/sd2/sdxl' where several fit, 'sd3' for one
+    that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
+    whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
+    `state` is what is the matter where `problem` says why it cannot be used. `sharded`: a part is in several files.
     """
 
     id: str
@@ -69,3 +73,12 @@ class ModelRecord:
     trigger_words: tuple[str, ...] = ()
     description: str = ""
     problem: str = ""
+    state: State = State.READY
+    base: str = ""
+    variant: str = ""
+    layout: str = ""
+    quantisation: str = ""
+    parameters: int = 0
+    sharded: bool = False
+    needs: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()

@@ -25,11 +25,13 @@ _V_MARK = "v_pred"  # a tensor that makers of SDXL models add to say what their 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """What is known of a file beside its tensors: its `name` without the suffix, the family that its maker names, the
-    text of the .yaml beside it, and the metadata in it."""
+    text of the .yaml beside it, the metadata in it; of a folder the classes of its pipeline and scheduler."""
 
     name: str
     told: str = ""
     yaml: str = ""
+    pipeline: str = ""
+    scheduler: str = ""
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -57,7 +59,7 @@ def model_finding(parts: dict[str, Tensors], evidence: Evidence) -> Finding | No
         return unsupported(base, owner)
     needs = tuple(part for part in owner.signs.needs if part not in found)
     base = dataclasses.replace(base, needs=needs, guidance=owner.signs.guidance)
-    return _varied(base, owner, denoiser, extra, evidence)
+    return varied(base, owner, denoiser, extra, evidence)
 
 
 def owner_of(denoiser: Tensors, told: str) -> Family | Other | None:
@@ -99,7 +101,7 @@ def _encoder(tensors: Tensors) -> str:
     return next((row.which for row in rows if not missing(row.layers, own.shape_of)), "text_encoder")
 
 
-def _varied(
+def varied(
     finding: Finding,
     family: Family,
     denoiser: Tensors,
@@ -127,9 +129,12 @@ def _varied(
 
 
 def _is_variant(variant: Variant, denoiser: Tensors, extra: Tensors, evidence: Evidence) -> bool:
-    shapes_tell = variant.denoiser or variant.marks or variant.words
+    if evidence.pipeline in variant.classes:
+        return not variant.words or any(fits_name(word, evidence.title) for word in variant.words)
+    if variant.scheduler and evidence.scheduler.startswith(variant.scheduler):
+        return True
     return bool(
-        shapes_tell
+        (variant.denoiser or variant.marks or variant.words)
         and not missing(variant.denoiser, denoiser.shape_of)
         and not missing(variant.marks, extra.shape_of)
         and (not variant.words or any(fits_name(word, evidence.title) for word in variant.words))

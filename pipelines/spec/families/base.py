@@ -83,12 +83,16 @@ class FolderFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCondition:
-    """`part` is there (`present`), and where its config says `key` at all, the value is `among` these or in range."""
+    """`part` is there (`present`), and where its config says `key` at all, the value fits.
+
+    It is one `among` these and `other_than` those, or in range.
+    """
 
     part: str
     present: bool = True
     key: str = ""
     among: tuple[object, ...] = ()
+    other_than: tuple[object, ...] = ()
     least: float = float("-inf")
     most: float = float("inf")
 
@@ -100,8 +104,8 @@ class KeyCondition:
         return "" if value is None or self._fits(value) else f"its {self.part} has {self.key} {value!r:.40}"
 
     def _fits(self, value: object) -> bool:
-        if self.among:
-            return value in self.among
+        if self.among or self.other_than:
+            return value not in self.other_than and (not self.among or value in self.among)
         return isinstance(value, int | float) and self.least <= value <= self.most
 
 

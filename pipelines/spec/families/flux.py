@@ -97,7 +97,6 @@ _VARIANTS = (
     Variant(
         id="fill",
         denoiser=(shown(_IMAGE, 1, 384),),
-        channels=384,
         classes=frozenset({"FluxFillPipeline"}),
         problem=f"FLUX.1 Fill {_WORDS_ONLY}",
     ),
@@ -105,7 +104,6 @@ _VARIANTS = (
         Variant(
             id=word or "control",
             denoiser=(shown(_IMAGE, 1, 128),),
-            channels=128,
             classes=frozenset({"FluxControlPipeline"}),
             words=(word,) if word else (),
             problem=f"FLUX.1 {word.capitalize() or 'Control'} {_WORDS_ONLY}",

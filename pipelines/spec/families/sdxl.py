@@ -49,6 +49,7 @@ SDXL = Family(
     detect=(
         KeyCondition(part="text_encoder"),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
+        KeyCondition(part="unet", key="cross_attention_dim", other_than=(1280,)),  # the refiner's
     ),
     add_ons=AddOnCondition(
         base="sdxl",

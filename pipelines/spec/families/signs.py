@@ -12,9 +12,8 @@ from pipelines.spec.families.prediction import Prediction
 class Variant:
     """A kind of model within a family, told by its denoiser, by tensors beside it (`marks`), or by words in its name.
 
-    `words` decide where the shapes allow several; `classes` are the pipeline classes of its folders, `scheduler` a
-    class that only its folders have, `channels` what goes into its denoiser by the folder's config. `prediction` is its
-    own where it differs from the family's. `problem` says why it cannot be used; empty when it can.
+    `words` decide where the shapes allow several. `classes` are the pipeline classes of its folders, `scheduler` how
+    the class begins that only its folders have. `problem` says why it cannot be used; empty when it can.
     """
 
     id: str
@@ -23,8 +22,6 @@ class Variant:
     words: tuple[str, ...] = ()
     classes: frozenset[str] = frozenset()
     scheduler: str = ""
-    channels: int = 0
-    prediction: Prediction | None = None
     problem: str = ""
 
 

@@ -64,17 +64,13 @@ def lora_by_depth(*sizes: int) -> Conditions:
 LORA_AT_THE_FINEST = (has(*UNET_LORA), lacks(*_TEXT_KEYS), has(*_FINE), lacks(*_DEEP))
 
 
-def channels(
-    name: str, count: int, classes: tuple[str, ...] = (), problem: str = "", words: tuple[str, ...] = ()
-) -> Variant:
+def channels(name: str, count: int, classes: tuple[str, ...], problem: str) -> Variant:
     """A variant whose denoiser takes `count` channels."""
     return Variant(
         id=name,
         denoiser=(shown(FIRST, 1, count),),
-        channels=count,
         classes=frozenset(classes),
         problem=problem,
-        words=words,
     )
 
 
