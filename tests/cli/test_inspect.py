@@ -123,6 +123,20 @@ def test_folders_of_variants_and_of_other_families_are_named(tmp_path, capsys, n
     assert answer["reason"]
 
 
+@pytest.mark.parametrize(
+    ("name", "variant"), [("FluxKontextPipeline", "kontext"), ("FluxFillPipeline", "fill")]
+)
+def test_the_kinds_of_flux_have_classes_of_their_own(tmp_path, capsys, name, variant):
+    folder = model(
+        tmp_path / "m", _class_name=name, transformer=["diffusers", "FluxTransformer2DModel"], unet=None
+    )
+    (folder / "transformer").mkdir()
+    config = {"_class_name": "FluxTransformer2DModel", "in_channels": 64, "guidance_embeds": True}
+    (folder / "transformer" / "config.json").write_text(json.dumps(config))
+    (answer,) = asked(capsys, folder)
+    assert (answer["family"], answer["variant"], answer["state"]) == ("flux", variant, "unsupported")
+
+
 def test_text_for_people(tmp_path, capsys):
     path = file(tmp_path / "sd.safetensors", small(SD1))
     assert main(["inspect", str(path)]) == 0

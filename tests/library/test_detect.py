@@ -249,6 +249,13 @@ LORAS = {
         pair("diffusion_model.double_blocks.0.img_attn.qkv", 6144, 18432, "lora_A", "lora_B"),
         "flux2",
     ),
+    "hunyuanvideo": (
+        {
+            **pair("lora_unet_double_blocks_0_img_attn_qkv", 3072, 9216),
+            **pair("lora_unet_double_blocks_0_img_mlp_fc1", 3072, 12288),
+        },
+        "hunyuanvideo",
+    ),
     "qwen": (pair("transformer_blocks.0.attn.to_k", 3072, 3072), "qwen-image"),
     "sd3": (pair("transformer.transformer_blocks.0.attn.to_q", 1536, 1536, "lora_A", "lora_B"), "sd3"),
     "wan": (pair("diffusion_model.blocks.0.cross_attn.k", 5120, 5120, "lora_A", "lora_B"), "wan"),

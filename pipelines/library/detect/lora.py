@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from pipelines.library.detect.tensors import Tensors
 
@@ -38,6 +38,7 @@ _END = re.compile(
     r"lokr_w[12](?:_[ab])?|lokr_t2|dora_scale|lora_magnitude_vector|oft_blocks|oft_diag|oft_R|a[12]|b[12]|on_input|"
     r"alpha|rescale|diff|diff_b)(?:\.default)?(?:\.weight|\.bias)?$|(?<=_lora[12])\.(?:down|up)\.weight$"
 )
+_LONGEST_END = 60
 _SHOWS = re.compile(
     r"[._]lora[._](?:down|up|A|B|mid)\b|_lora[12]?\.(?:down|up)\.|hada_w1|lokr_w1|oft_(?:blocks|diag|R)\b|lora_magnitude|"
     r"dora_scale|on_input"
@@ -54,22 +55,24 @@ _LAYOUTS = (
     ("unet.", "diffusers"),
 )
 # What begins the name of a layer, and the part of a pipeline that it belongs to.
-_PARTS = (
-    ("lora_te3_", "text_encoder_3"),
-    ("lora_te2_", "text_encoder_2"),
-    ("lora_te1_", "text_encoder"),
-    ("lora_te_", "text_encoder"),
-    ("lora_unet_", ""),
-    ("lora_transformer_", ""),
-    ("lycoris_", ""),
-    ("text_encoder_2.", "text_encoder_2"),
-    ("text_encoder.", "text_encoder"),
-    ("text_encoders.", "text_encoder"),
-    ("base_model.model.", ""),
-    ("diffusion_model.", ""),
-    ("transformer.", ""),
-    ("unet.", ""),
-)
+_PARTS = {
+    "lora_te3_": "text_encoder_3",
+    "lora_te2_": "text_encoder_2",
+    "lora_te1_": "text_encoder",
+    "lora_te_": "text_encoder",
+    "lora_unet_": "",
+    "lora_transformer_": "",
+    "lycoris_": "",
+    "text_encoder_2.": "text_encoder_2",
+    "text_encoder.": "text_encoder",
+    "text_encoders.": "text_encoder",
+    "base_model.model.": "",
+    "diffusion_model.": "",
+    "transformer.": "",
+    "unet.": "",
+}
+
+_START = re.compile("|".join(map(re.escape, _PARTS)))
 
 
 def is_lora(names: Mapping[str, Shape]) -> bool:
@@ -104,16 +107,19 @@ class Adapter:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        found = {_part(name)[0] for name in self.shapes}
-        return tuple(sorted(part or "denoiser" for part in found))
+        return tuple(sorted({part or "denoiser" for part, _, _ in self._placed}))
+
+    @cached_property
+    def _placed(self) -> list[tuple[str, str, Shape]]:
+        """(part, name without what stands before it, shape) of every tensor."""
+        return [(*_part(name), shape) for name, shape in self.shapes.items()]
 
     @cached_property
     def denoiser(self) -> Tensors:
         """The layers of the denoiser by their names with '_' for '.', as (out, in); 0 where a side does not show."""
         layers: dict[str, dict[str, Shape]] = {}
-        for name, shape in self.shapes.items():
-            part, own = _part(name)
-            if not part and (end := _END.search(own)):
+        for part, own, shape in self._placed:
+            if not part and (end := _END.search(own, max(0, len(own) - _LONGEST_END))):
                 layers.setdefault(own[: end.start()].replace(".", "_"), {})[_half(end.group())] = shape
         return Tensors({name: _sides(halves) for name, halves in layers.items()})
 
@@ -129,13 +135,14 @@ class Adapter:
 
 def _part(name: str) -> tuple[str, str]:
     """The part of a pipeline, empty for the denoiser, and the name without what stands before it."""
-    for start, part in _PARTS:
-        if name.startswith(start):
-            own = name[len(start) :]
-            return (part, own) if start != "base_model.model." else _part(own)
-    return "", name
+    match = _START.match(name)
+    if match is None:
+        return "", name
+    own = name[match.end() :]
+    return _part(own) if match[0] == "base_model.model." else (_PARTS[match[0]], own)
 
 
+@cache
 def _half(end: str) -> str:
     """What a tensor is of its layer, by the end of its name."""
     words = re.split(r"[._]", end.removesuffix(".weight").removesuffix(".default"))

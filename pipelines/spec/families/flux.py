@@ -92,13 +92,14 @@ _LORA: tuple[Conditions, ...] = (
     (has(*_OWN_NAMES), wide(_OWN_TELL, 1, _WIDTH), lacks("*to_qkv_mlp_proj")),
     (has(*_OWN_NAMES), lacks(*_OWN_TELL, "*to_qkv_mlp_proj")),
 )
-_WORDS_ONLY = "cannot be used yet; FLUX.1 dev and schnell can."
+_TEXT_ONLY = "cannot be used yet; FLUX.1 dev and schnell can."
+_KONTEXT = f"FLUX.1 Kontext {_TEXT_ONLY}"
 _VARIANTS = (
     Variant(
         id="fill",
         denoiser=(shown(_IMAGE, 1, 384),),
         classes=frozenset({"FluxFillPipeline"}),
-        problem=f"FLUX.1 Fill {_WORDS_ONLY}",
+        problem=f"FLUX.1 Fill {_TEXT_ONLY}",
     ),
     *(
         Variant(
@@ -106,16 +107,12 @@ _VARIANTS = (
             denoiser=(shown(_IMAGE, 1, 128),),
             classes=frozenset({"FluxControlPipeline"}),
             words=(word,) if word else (),
-            problem=f"FLUX.1 {word.capitalize() or 'Control'} {_WORDS_ONLY}",
+            problem=f"FLUX.1 {word.capitalize() or 'Control'} {_TEXT_ONLY}",
         )
         for word in ("depth", "canny", "")
     ),
-    Variant(
-        id="kontext",
-        classes=frozenset({"FluxKontextPipeline"}),
-        words=("kontext",),
-        problem=f"FLUX.1 Kontext {_WORDS_ONLY}",
-    ),
+    Variant(id="kontext", classes=frozenset({"FluxKontextPipeline"}), problem=_KONTEXT),
+    Variant(id="kontext", words=("kontext",), problem=_KONTEXT),  # its layers are those of dev
 )
 
 FLUX_DEV = Family(

@@ -186,7 +186,11 @@ OTHERS: tuple[Other, ...] = (
         (has("context_embedder.token_refiner.*"),),
         classes=("HunyuanVideoPipeline", "HunyuanVideoTransformer3DModel", "AutoencoderKLHunyuanVideo"),
         gguf=("hyvid", "hunyuan_video"),
-        lora=((has("*individual_token_refiner*", "double_blocks_#_img_attn_q", "*token_refiner*"),),),
+        # Its blocks have FLUX's names and width but for the MLP and the modulation.
+        lora=(
+            (has("*token_refiner*", "double_blocks_#_img_mlp_fc1", "double_blocks_#_img_mod_linear"),),
+            (has("double_blocks_#_img_mlp_fc2", "single_blocks_#_modulation_linear"),),
+        ),
     ),
     _other(
         "Hunyuan-DiT",
