@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -63,32 +62,32 @@ def _rows(name: str, key: str) -> list[dict[str, Any]]:
     return json.loads((COLLECTION / "models" / name).read_text(encoding="utf-8"))[key]
 
 
+# Runs its arguments, then prints the most memory that they took, 0 where the system does not tell. It is small: the
+# peak of a process begins with that of the one that started it, and a test run has gigabytes.
+_MEASURE = """
+import os, subprocess, sys
+child, peak = subprocess.Popen(sys.argv[1:]), 0
+if hasattr(os, "wait4"):
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode, peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss
+print(peak)
+sys.exit(child.wait())
+"""
+
+
 def _inspected(paths: list[Path]) -> tuple[dict[str, list[dict[str, Any]]], float, float]:
     """The answers by the id of the model, and what the process took."""
     begin = time.monotonic()
-    command = [sys.executable, "main.py", "inspect", "--json", *map(str, paths)]
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
-        subprocess.Popen(command, cwd=ROOT, stdout=out) as child,
-    ):
-        mb = _peak(child)
-        seconds = time.monotonic() - begin
-        out.seek(0)
-        lines = [json.loads(line) for line in out]
+    command = [sys.executable, "-c", _MEASURE, sys.executable, "main.py", "inspect", "--json"]
+    done = subprocess.run(
+        [*command, *map(str, paths)], cwd=ROOT, check=True, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    seconds = time.monotonic() - begin
+    *lines, peak = done.stdout.splitlines()
     root, found = paths[0].parent, {}
-    for line in lines:
+    for line in map(json.loads, lines):
         found.setdefault(Path(line["path"]).relative_to(root).parts[0], []).append(line)
-    return found, seconds, mb
-
-
-def _peak(child: subprocess.Popen[bytes]) -> float:
-    """Waits for the process; its peak memory in MB, 0 where the system does not tell."""
-    if not hasattr(os, "wait4"):
-        child.wait()
-        return 0.0
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    return found, seconds, int(peak) / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 def _wrong(row: dict[str, Any], answers: list[dict[str, Any]]) -> str:
