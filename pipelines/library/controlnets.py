@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.findings import with_error
 from pipelines.library.folder_checks import check_part
 from pipelines.library.own_facts import own_facts, read_json
 from pipelines.spec.controls import control_kind
@@ -37,17 +38,18 @@ def controlnet_record(record: ModelRecord) -> ModelRecord:
     folder = Path(record.path)
     own = {name: value for name, value in own_facts(folder / "emulsion.json").items() if name in _FACTS}
     told = own.pop("family", "")
-    record = dataclasses.replace(record, kind=Kind.CONTROLNET, control=control_kind(folder.name), **own)
+    record = dataclasses.replace(
+        record, kind=Kind.CONTROLNET, layout="diffusers", control=control_kind(folder.name), **own
+    )
     try:
         config = read_json(folder / CONFIG)
         family = fitting(_facts(config, told))
-        record = dataclasses.replace(record, family=family.id)
-        weights = check_part(folder)
-        return dataclasses.replace(record, dtype=weights.dtype, size_bytes=weights.size_bytes)
+        record = dataclasses.replace(record, family=family.id, base=family.add_ons.base)
+        return dataclasses.replace(record, **dataclasses.asdict(check_part(folder)))
     except EngineError as error:
-        return dataclasses.replace(record, problem=str(error))
+        return with_error(record, error)
     except OSError as error:
-        return dataclasses.replace(record, problem=f"The folder cannot be read: {error.strerror}.")
+        return with_error(record, ModelError(f"The folder cannot be read: {error.strerror}."))
 
 
 def _facts(config: dict[str, Any], told: str) -> AddOnFacts:

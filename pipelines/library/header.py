@@ -1,79 +1,113 @@
-"""Safetensors headers, read with plain bounded reads: a hostile file costs a message, not memory."""
+"""What a weight file says of itself: names, shapes and types of its tensors. No tensor is read.
+
+Plain bounded reads: a hostile file costs a message, not memory, and a file that is cut off meanwhile no crash.
+"""
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from stat import S_ISREG
 
-from pipelines.spec.errors import ModelError
+from pipelines.library import gguf, safetensors_file
+from pipelines.library.contents import Contents, Damaged
+from pipelines.spec.errors import BrokenModel, IncompleteModel, ModelError, UnsafeModel
 
-# The largest real ones (FLUX, a LoRA with all its training tags) have 1 to 5 MB; the safetensors library allows
-# 100 MB, which json takes seconds and a gigabyte for, and the window would stand still meanwhile.
-MAX_HEADER_BYTES = 20_000_000
-METADATA = "__metadata__"
-_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64", "F8_E4M3": "float8"}
+AGAIN = "Download it again."
+CONVERT = "Use a version of it that is saved as .safetensors."
+WEIGHTS = (".safetensors", ".sft", ".gguf")
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`dtype` of the most weights in torch's words; `size_bytes` of the whole file.
+    """`dtype` of the most numbers in torch's words, or GGUF's; `size_bytes` of the whole file.
 
-    `shapes` are those of the tensors by name, `metadata` what the maker wrote beside them: foreign text.
+    `shapes` and `dtypes` are those of the tensors by name, the types as the file writes them; `metadata` is what the
+    maker wrote beside them: foreign text. `container` is 'safetensors' or 'gguf'.
     """
 
     dtype: str
     size_bytes: int
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    container: str = "safetensors"
 
 
 def read_header(path: Path) -> Header:
-    """Raises ModelError when the file is not a whole safetensors file."""
+    """Raises ModelError for whatever is not a whole safetensors or GGUF file, saying what it is instead."""
+    name = path.name.encode("utf-8", "replace").decode()
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
-            prefix = file.read(8)
-            length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise ModelError(f"{path.name} {_what_it_is(prefix, size)}.", "Download it again.")
-            entries = json.loads(file.read(length))
-        return Header(
-            dtype=_dtype(entries),
-            size_bytes=_whole(path, entries, 8 + length, size),
-            shapes={n: tuple(map(int, e["shape"])) for n, e in entries.items() if n != METADATA},
-            metadata={str(n): str(text) for n, text in (entries.get(METADATA) or {}).items()},
-        )
+        with open(path, "rb", opener=_opened) as file:
+            stat = os.fstat(file.fileno())
+            if not S_ISREG(stat.st_mode):
+                raise BrokenModel(f"{name} is not a file.", "Choose a file.")
+            start = file.read(64)
+            file.seek(0)
+            if start[:4] == gguf.MAGIC:
+                return _header(gguf.read(file, stat.st_size), stat.st_size, "gguf", name)
+            if refusal := _refusal(name, start, stat.st_size):
+                raise refusal
+            return _header(safetensors_file.read(file, stat.st_size), stat.st_size, "safetensors", name)
     except OSError as error:
-        raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{path.name} has a damaged header.", "Download it again.") from error
+        raise ModelError(
+            f"{name} cannot be read: {error.strerror}.", "Check the file and its drive."
+        ) from error
+    except Damaged as error:
+        raise BrokenModel(f"{name} {error}.", AGAIN) from error
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise BrokenModel(f"{name} has a damaged header.", AGAIN) from error
 
 
-def _what_it_is(prefix: bytes, size: int) -> str:
+def _opened(path: str, flags: int) -> int:
+    """A pipe in a file's place answers at once, instead of waiting for a writer for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _header(contents: Contents, size: int, container: str, name: str) -> Header:
+    if size < contents.end:
+        raise IncompleteModel(f"{name} is incomplete: {size} of {contents.end} bytes.", AGAIN)
+    return Header(
+        dtype=contents.dtype,
+        size_bytes=size,
+        shapes=contents.shapes,
+        metadata=contents.metadata,
+        dtypes=contents.dtypes,
+        container=container,
+    )
+
+
+def _refusal(name: str, start: bytes, size: int) -> ModelError | None:
+    """For what is neither format, by its first bytes; None when it may be a safetensors file."""
     if not size:
-        return "is empty"
-    if prefix.lstrip()[:1] == b"<":
-        return "is a web page, not a model"
-    if prefix.startswith(b"version "):
-        return "is a Git LFS pointer, not the model itself"
-    if prefix[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
-        return "is a pickle, which can run code, and not a safetensors file"
-    return "is not a safetensors file, or only the start of one"
-
-
-def _whole(path: Path, entries: dict[str, Any], start: int, size: int) -> int:
-    """The size of the file, which must reach as far as the tensors it names."""
-    ends = [entry["data_offsets"][1] for name, entry in entries.items() if name != METADATA]
-    needed = start + max(map(int, ends), default=0)
-    if size < needed:
-        raise ModelError(f"{path.name} is incomplete: {size} of {needed} bytes.", "Download it again.")
-    return size
-
-
-def _dtype(entries: dict[str, Any]) -> str:
-    names = [entry["dtype"] for name, entry in entries.items() if name != METADATA]
-    most = max(set(names), key=names.count, default="")
-    return _DTYPES.get(most, str(most).lower())
+        return IncompleteModel(f"{name} is empty.", AGAIN)
+    if 2 <= int.from_bytes(start[:8], "little") <= size - 8 and not name.lower().endswith(PICKLES):
+        return None  # the length of a table may look like a letter
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if re.match(rb"<[!?a-zA-Z]", text):
+        hint = "Sign in where it comes from, then download it again."
+        return BrokenModel(f"{name} is a web page, not a model.", hint)
+    if text.startswith(b"version https://git-lfs"):
+        hint = "Fetch the file itself with `git lfs pull`, or download it again."
+        return IncompleteModel(f"{name} is a Git LFS pointer, not the model itself.", hint)
+    if text[:1] == b"{":
+        return BrokenModel(f"{name} is a message of a web server, not a model.", AGAIN)
+    if start[:2] == b"PK" or (start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"):
+        if name.lower().endswith(PICKLES):
+            return UnsafeModel(f"{name} is a pickle, which can run code; it is not opened.", CONVERT)
+        return UnsafeModel(f"{name} is a pickle, which can run code, and not a safetensors file.", CONVERT)
+    if name.lower().endswith(PICKLES):
+        return UnsafeModel(f"{name} is of a kind that can run code; it is not opened.", CONVERT)
+    return None

@@ -1,4 +1,4 @@
-"""IP-Adapters on disk: which kind a file is, which models it is for, and which image encoder reads pictures for it."""
+"""IP-Adapters on disk: which kind a file is, and which image encoder reads pictures for it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.findings import with_error
 from pipelines.library.folder_checks import check_part
 from pipelines.library.header import Header
 from pipelines.library.own_facts import read_json
-from pipelines.library.side_facts import described, side_facts, told_family
-from pipelines.spec.errors import ModelError
-from pipelines.spec.families import fitting
-from pipelines.spec.families.base import AddOnFacts
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.errors import IncompleteModel, ModelError
+from pipelines.spec.families import by_id
+from pipelines.spec.families.base import Feature
+from pipelines.spec.record import Kind, ModelRecord
 
 IMAGE_ENCODER = "image_encoder"  # the folder's usual name
 _CLASS = "CLIPVisionModelWithProjection"
-_PROJECTION, _LAYERS = "image_proj.", "ip_adapter."
-_FIRST = f"{_LAYERS}1.to_k_ip.weight"  # of the first cross-attention; self-attentions are counted too
-_FLUX = "ip_adapter_proj_model."
+_PROJECTION = "image_proj."
+_FIRST = "ip_adapter.1.to_k_ip.weight"  # of the first cross-attention; self-attentions are counted too
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,40 +32,42 @@ class _Eye:
     width: int
 
 
-def is_ip_adapter(header: Header) -> bool:
-    """Whether the names of its tensors are those of an IP-Adapter, also of one that cannot be used."""
-    names = header.shapes.keys()
-    parts = (_PROJECTION, _LAYERS)
-    return all(any(name.startswith(part) for name in names) for part in parts) or any(
-        name.startswith(_FLUX) for name in names
-    )
-
-
 def ip_adapter_record(record: ModelRecord, header: Header) -> ModelRecord:
-    """`record` with the family and the image encoder. Raises ModelError for one that cannot be used."""
-    path = Path(record.path)
-    own = side_facts(path)
-    record = described(record, header, own)
-    eye = _eye(header)
-    width = _side(header, _FIRST, 1)
-    family = fitting(
-        AddOnFacts(denoiser="unet", width=width, told=told_family(header, own.get("family", "")))
-    )
-    record = dataclasses.replace(record, family=family.id)
+    """`record`, which is known for one, with its image encoder; the reason in `problem` if it is of no use."""
     try:
-        encoder = _encoder(path.parent, eye)
+        eye = _eye(record, header)
+    except ModelError as error:
+        return with_error(record, error)
+    return record if record.problem else _with_encoder(record, eye)
+
+
+def _with_encoder(record: ModelRecord, eye: _Eye) -> ModelRecord:
+    lacking = dataclasses.replace(record, needs=(Kind.IMAGE_ENCODER.value,))
+    try:
+        encoder = _encoder(Path(record.path).parent, eye)
         weights = check_part(encoder)
     except ModelError as error:
-        return dataclasses.replace(record, problem=str(error))
+        return with_error(lacking, error)
+    except OSError as error:
+        return with_error(lacking, ModelError(f"Its image encoder cannot be read: {error.strerror}."))
     size = record.size_bytes + weights.size_bytes
     return dataclasses.replace(record, image_encoder=str(encoder), size_bytes=size)
 
 
-def _eye(header: Header) -> _Eye:
-    """By the first layer behind the encoder: the plain kind takes its answer, the finer ones its last but one layer."""
+def _eye(record: ModelRecord, header: Header) -> _Eye:
+    """By the first layer behind the encoder: the plain kind takes its answer, the finer ones its last but one layer.
+
+    Raises ModelError for a kind that cannot be used, and for a file that lacks a layer.
+    """
+    if record.family and Feature.IP_ADAPTER not in by_id(record.family).supports:
+        raise ModelError(f"IP-Adapters for {record.base.upper()} cannot be used yet.")
+    eye = _seen(header)
+    _side(header, _FIRST, 1)
+    return eye
+
+
+def _seen(header: Header) -> _Eye:
     names = header.shapes.keys()
-    if any(name.startswith(_FLUX) for name in names):
-        raise ModelError("IP-Adapters for FLUX cannot be used yet.")
     if f"{_PROJECTION}proj.weight" in names:
         return _Eye("projection_dim", _side(header, f"{_PROJECTION}proj.weight", 1))
     if f"{_PROJECTION}proj.3.weight" in names:
@@ -83,12 +84,12 @@ def _eye(header: Header) -> _Eye:
 def _side(header: Header, name: str, axis: int) -> int:
     shape = header.shapes.get(name, ())
     if len(shape) != 2:
-        raise ModelError(f"It is an IP-Adapter without '{name}'.", "Download it again.")
+        raise IncompleteModel(f"It is an IP-Adapter without '{name}'.", "Download it again.")
     return shape[axis]
 
 
 def _encoder(folder: Path, eye: _Eye) -> Path:
-    """The first image encoder of this width in the usual places. Raises ModelError with what was found instead."""
+    """The first image encoder of this width in the usual places. Raises IncompleteModel with what was found instead."""
     widths = []
     for place in _places(folder):
         config = _config(place)
@@ -98,7 +99,7 @@ def _encoder(folder: Path, eye: _Eye) -> Path:
             widths.append(f"{place.name} has {config.get(eye.key)}")
     found = f" ({'; '.join(widths)})" if widths else ""
     text = f"Its image encoder was not found: a CLIP vision model with {eye.key} {eye.width}{found}."
-    raise ModelError(text, f"Put its folder, with config.json, beside the file as '{IMAGE_ENCODER}'.")
+    raise IncompleteModel(text, f"Put its folder, with config.json, beside the file as '{IMAGE_ENCODER}'.")
 
 
 def _places(folder: Path) -> Iterator[Path]:

@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.library.controlnets import CONFIG, controlnet_record, is_controlnet
-from pipelines.library.folder_checks import check_folder
+from pipelines.library.detect.finding import Finding
+from pipelines.library.detect.folder import folder_finding
+from pipelines.library.detect.model import Evidence
+from pipelines.library.findings import with_error, with_finding
+from pipelines.library.folder_checks import check_folder, refuse_code
 from pipelines.library.folders import models_dir
+from pipelines.library.header import PICKLES, WEIGHTS
 from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json
-from pipelines.library.parts import SUFFIX, file_record
+from pipelines.library.parts import file_record
+from pipelines.library.pieces import is_later_piece
 from pipelines.spec.errors import EngineError, ModelError
-from pipelines.spec.families import detected
+from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, FolderFacts, Prediction
-from pipelines.spec.record import Format, Kind, ModelRecord
+from pipelines.spec.record import Format, Kind, ModelRecord, State
 
 MAX_DEPTH = 4
 INDEX = "model_index.json"
@@ -36,7 +42,7 @@ def default_roots() -> tuple[Path, ...]:
 
 
 def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
-    """Every diffusers folder and safetensors file under `roots`, at most MAX_DEPTH folders down.
+    """Every diffusers folder and weight file under `roots`, at most MAX_DEPTH folders down.
 
     In order of root and name.
 
@@ -46,7 +52,7 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     records: dict[str, ModelRecord] = {}
     for root in roots:
         for path in _found(root, MAX_DEPTH, seen):
-            record = _record_of(path)
+            record = record_of(path)
             if record.id in records:
                 mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
                 record = dataclasses.replace(record, id=f"{record.id}-{mark}")
@@ -54,11 +60,17 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     return tuple(records.values())
 
 
-def _record_of(path: Path) -> ModelRecord:
+def record_of(path: Path) -> ModelRecord:
+    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one."""
     bare = _bare_record(path)
     if not path.is_dir():
         return file_record(bare)
     return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether the folder is one model, rather than a place where models lie."""
+    return (folder / INDEX).is_file() or ((folder / CONFIG).is_file() and is_controlnet(folder))
 
 
 def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
@@ -72,7 +84,7 @@ def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
             return
         seen.add(real)
         part = (folder / CONFIG).is_file()
-        if (folder / INDEX).is_file() or (part and is_controlnet(folder)):
+        if is_model(folder):
             yield folder
             return
         with os.scandir(folder) as entries:
@@ -89,7 +101,9 @@ def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
 
 def _is_weights(name: str, path: str) -> bool:
     """A pipe is no file: reading it would never end."""
-    return name.lower().endswith(SUFFIX) and not name.startswith(".") and os.path.isfile(path)
+    ends = (*WEIGHTS, *PICKLES)
+    listed = name.lower().endswith(ends) and not name.startswith(".") and os.path.isfile(path)
+    return listed and not is_later_piece(Path(path))
 
 
 def _bare_record(path: Path) -> ModelRecord:
@@ -110,17 +124,29 @@ def _record(folder: Path, record: ModelRecord) -> ModelRecord:
         index = read_json(folder / INDEX)
         own = own_facts(folder / "emulsion.json")
         record = dataclasses.replace(record, **{k: v for k, v in own.items() if k != "family"})
-        family = detected(_facts(folder, index), own.get("family", ""))
-        record = dataclasses.replace(record, family=family.id, prediction=_prediction(folder))
+        record = with_finding(record, finding_of(folder, index, own.get("family", "")))
+        if not record.family:
+            return record
+        family = by_id(record.family)
         record = _without_misfits(record, family)
         side = record.native_size or _native_size(folder, family)
         record = dataclasses.replace(record, native_size=side)
-        weights = check_folder(folder, index, family)
-        return dataclasses.replace(record, dtype=weights.dtype, size_bytes=weights.size_bytes)
+        if record.state is not State.READY:
+            return record
+        record = dataclasses.replace(record, prediction=_prediction(folder))
+        return dataclasses.replace(record, **dataclasses.asdict(check_folder(folder, index, family)))
     except EngineError as error:
-        return dataclasses.replace(record, problem=str(error))
+        return with_error(record, error)
     except OSError as error:
-        return dataclasses.replace(record, problem=f"The folder cannot be read: {error.strerror}.")
+        return with_error(record, ModelError(f"The folder cannot be read: {error.strerror}."))
+
+
+def finding_of(folder: Path, index: dict[str, Any], told: str = "") -> Finding:
+    """Raises UnsafeModel when it would run code of its own, unless it is of a family that is refused anyway."""
+    finding = folder_finding(_facts(folder, index), index, Evidence(name=folder.name, told=told))
+    if finding.family or not finding.base:
+        refuse_code(index)
+    return finding
 
 
 def _facts(folder: Path, index: dict[str, Any]) -> FolderFacts:
@@ -129,6 +155,7 @@ def _facts(folder: Path, index: dict[str, Any]) -> FolderFacts:
         name for name, value in index.items() if isinstance(value, list) and len(value) == 2 and value[1]
     ]
     configs = {name: _json_or_nothing(folder / name / "config.json") for name in parts}
+    configs["scheduler"] = _json_or_nothing(folder / "scheduler" / "scheduler_config.json")
     return FolderFacts(class_name=str(index.get("_class_name")), parts=frozenset(parts), configs=configs)
 
 

@@ -30,7 +30,19 @@ class RequestError(EngineError):
 
 
 class ModelError(EngineError):
-    """A model file or folder cannot be used."""
+    """A model file or folder cannot be used. Its kinds say why, as `State` in record.py has it."""
+
+
+class BrokenModel(ModelError):
+    """It is damaged, or no model at all."""
+
+
+class IncompleteModel(ModelError):
+    """Some of it is missing."""
+
+
+class UnsafeModel(ModelError):
+    """It could run code, so it is not opened."""
 
 
 class OutOfMemory(EngineError):

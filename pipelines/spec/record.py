@@ -10,11 +10,20 @@ from pipelines.spec.request import Sampling
 
 class Kind(StrEnum):
     CHECKPOINT = "checkpoint"
+    TRANSFORMER = "transformer"  # a denoiser alone
+    UNET = "unet"  # likewise
     LORA = "lora"
+    CONTROL_LORA = "control_lora"
     CONTROLNET = "controlnet"
+    T2I_ADAPTER = "t2i_adapter"
+    IP_ADAPTER = "ip_adapter"
     VAE = "vae"
+    TINY_VAE = "tiny_vae"  # a small approximation of a VAE, for previews
+    TEXT_ENCODER = "text_encoder"
+    IMAGE_ENCODER = "image_encoder"
     EMBEDDING = "embedding"
-    IP_ADAPTER = "ip-adapter"
+    UPSCALER = "upscaler"
+    OTHER = "other"  # a part of a model of a family that is not supported
     UNKNOWN = "unknown"  # a weight file that is listed with its reason only
 
     @property
@@ -24,13 +33,31 @@ class Kind(StrEnum):
 
 
 _NAMED = {
+    Kind.UNET: "a U-Net",
     Kind.LORA: "a LoRA",
+    Kind.CONTROL_LORA: "a control LoRA",
     Kind.CONTROLNET: "a ControlNet",
-    Kind.VAE: "a VAE",
-    Kind.EMBEDDING: "an embedding",
+    Kind.T2I_ADAPTER: "a T2I-Adapter",
     Kind.IP_ADAPTER: "an IP-Adapter",
+    Kind.VAE: "a VAE",
+    Kind.TINY_VAE: "a small VAE for previews",
+    Kind.TEXT_ENCODER: "a text encoder",
+    Kind.IMAGE_ENCODER: "an image encoder",
+    Kind.EMBEDDING: "an embedding",
+    Kind.UPSCALER: "an upscaler",
+    Kind.OTHER: "a part of a model that is not supported",
     Kind.UNKNOWN: "an unknown file",
 }
+
+
+class State(StrEnum):
+    """Whether a model can be used, and if not, what is the matter with it."""
+
+    READY = "ready"
+    INCOMPLETE = "incomplete"
+    UNSUPPORTED = "unsupported"
+    BROKEN = "broken"
+    UNSAFE = "unsafe"
 
 
 class Format(StrEnum):
@@ -47,6 +74,10 @@ class ModelRecord:
     `LatentFormat`; where they are empty the family's hold. A LoRA has the family of the models that it was made for.
     `control` is the id of a row in `CONTROLS` where the name of a ControlNet says what it follows, `image_encoder` the
     folder of the network that reads pictures for an IP-Adapter.
+    `base` is the common word of the family ('flux' for all of FLUX.1, 'sd1/sd2/sdxl' where several fit, 'sd3' for one
+    that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
+    whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
+    `state` is what is the matter where `problem` says why it cannot be used. `sharded`: a part is in several files.
     """
 
     id: str
@@ -67,3 +98,12 @@ class ModelRecord:
     trigger_words: tuple[str, ...] = ()
     description: str = ""
     problem: str = ""
+    state: State = State.READY
+    base: str = ""
+    variant: str = ""
+    layout: str = ""
+    quantisation: str = ""
+    parameters: int = 0
+    sharded: bool = False
+    needs: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()

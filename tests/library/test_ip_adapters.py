@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.library.models import scan
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.record import Kind, ModelRecord, State
 from tests.library.test_parts import Shapes, file
 
 
@@ -62,7 +62,7 @@ def test_the_encoder_is_found_where_the_tools_put_it(tmp_path, shapes, place):
     eye = encoder(tmp_path / place)
     record = found(tmp_path)
     assert (record.kind, record.family, record.problem) == (Kind.IP_ADAPTER, "sd1", "")
-    assert record.image_encoder == str(eye)
+    assert (record.image_encoder, record.state, record.needs) == (str(eye), State.READY, ())
     assert record.size_bytes == path.stat().st_size + (eye / "model.safetensors").stat().st_size
     assert [each.id for each in scan([tmp_path])] == ["eyes"], (
         "the encoder is a part, and not listed by itself"
@@ -108,6 +108,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path, shapes, said):
     encoder(tmp_path / "image_encoder")
     record = found(tmp_path)
     assert record.kind is Kind.IP_ADAPTER
+    assert record.state is (State.INCOMPLETE if "without" in said else State.UNSUPPORTED)
     assert said in record.problem
 
 
@@ -116,6 +117,7 @@ def test_without_its_encoder_it_says_which_one_it_needs(tmp_path):
     record = found(tmp_path)
     assert "a CLIP vision model with projection_dim 1024." in record.problem
     assert "beside the file as 'image_encoder'" in record.problem
+    assert (record.state, record.needs) == (State.INCOMPLETE, ("image_encoder",))
     encoder(tmp_path / "image_encoder", 1280)
     assert "(image_encoder has 1280)" in found(tmp_path).problem
     assert record.family == "sd1"
@@ -140,3 +142,7 @@ def test_an_encoder_without_weights_or_with_a_pickle_is_refused(tmp_path):
     eye = encoder(tmp_path / "image_encoder")
     (eye / "model.safetensors").rename(eye / "pytorch_model.bin")
     assert "is a pickle" in found(tmp_path).problem
+    assert found(tmp_path).state is State.UNSAFE
+    (eye / "pytorch_model.bin").unlink()
+    assert "has no weights" in found(tmp_path).problem
+    assert found(tmp_path).state is State.INCOMPLETE

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.library.models import scan
-from pipelines.spec.record import Format, Kind
+from pipelines.spec.record import Format, Kind, State
 from tests.library.test_models import model
 
 Shapes = dict[str, tuple[int, ...]]
@@ -140,9 +140,16 @@ def test_relatives_that_would_be_wrong_are_named(tmp_path, name):
     assert record.problem.startswith(f"It is a {name}, which cannot be used yet")
 
 
+CHECKPOINT = {
+    "model.diffusion_model.input_blocks.0.0.weight": (32, 4, 3, 3),
+    "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (32, 768),
+    "first_stage_model.decoder.conv_in.weight": (8, 4, 3, 3),
+}
+
+
 def test_what_is_not_understood_is_listed_with_its_reason(tmp_path):
     file(tmp_path / "1 nothing.safetensors", {"weight": (2, 2)})
-    file(tmp_path / "2 whole.safetensors", {"model.diffusion_model.out.2.weight": (4, 320)})
+    file(tmp_path / "2 whole.safetensors", CHECKPOINT)
     file(tmp_path / "3 unknown base.safetensors", kohya(96))
     file(tmp_path / "4 other.safetensors", flux("transformer.transformer_blocks.0.attn.to_q", 1536))
     (tmp_path / "5 page.safetensors").write_text("<html>Sign in</html>")
@@ -158,7 +165,10 @@ def test_what_is_not_understood_is_listed_with_its_reason(tmp_path):
     )
     for record, reason in zip(records, reasons, strict=True):
         assert reason in record.problem
-        assert record.family == ""
+        assert record.family == ("sd1" if record.title == "2 whole" else "")
+    assert [record.base for record in records] == ["", "sd1", "", "sd3", "", ""]
+    states = (*[State.UNSUPPORTED] * 4, State.BROKEN, State.INCOMPLETE)
+    assert tuple(record.state for record in records) == states
     assert [record.kind for record in records[:4]] == [Kind.UNKNOWN, Kind.CHECKPOINT, Kind.LORA, Kind.LORA]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 from peft.utils.other import get_pattern_key
 
-from pipelines.library.parts import HALVES
+from pipelines.library.detect.lora import HALVES
 from pipelines.runtime.conditioning.tensors import Content, Tensors
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families.base import Family, Task

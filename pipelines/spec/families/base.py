@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pipelines.spec.families.prediction import Prediction
+from pipelines.spec.families.signs import Signs
 from pipelines.spec.request import GenerationRequest, Sampling, Size
 
 
@@ -33,14 +35,6 @@ class Feature(StrEnum):
     EMBEDDING = "embedding"
     IP_ADAPTER = "ip_adapter"
     IMAGE = "image"
-
-
-class Prediction(StrEnum):
-    """What the denoiser predicts; a scheduler row says which it fits."""
-
-    EPSILON = "epsilon"
-    V = "v_prediction"
-    FLOW = "flow"
 
 
 class TextScheme(StrEnum):
@@ -90,12 +84,16 @@ class FolderFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCondition:
-    """`part` is there (`present`), and where its config says `key` at all, the value is `among` these or in range."""
+    """`part` is there (`present`), and where its config says `key` at all, the value fits.
+
+    It is one `among` these and `other_than` those, or in range.
+    """
 
     part: str
     present: bool = True
     key: str = ""
     among: tuple[object, ...] = ()
+    other_than: tuple[object, ...] = ()
     least: float = float("-inf")
     most: float = float("inf")
 
@@ -107,8 +105,8 @@ class KeyCondition:
         return "" if value is None or self._fits(value) else f"its {self.part} has {self.key} {value!r:.40}"
 
     def _fits(self, value: object) -> bool:
-        if self.among:
-            return value in self.among
+        if self.among or self.other_than:
+            return value not in self.other_than and (not self.among or value in self.among)
         return isinstance(value, int | float) and self.least <= value <= self.most
 
 
@@ -144,7 +142,8 @@ class Family:
     """`pipelines` holds diffusers class names by task, so that this package needs no diffusers.
 
     `classes` are the `_class_name`s of a model_index.json that belong to this family, `detect` what else must hold.
-    `add_ons` says which LoRAs and the like go with it, `control_image` the argument that takes a control picture.
+    `add_ons` says which LoRAs and the like go with it, `signs` how its files show themselves, `control_image` the
+    argument that takes a control picture.
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
@@ -157,6 +156,7 @@ class Family:
     classes: frozenset[str]
     detect: tuple[KeyCondition, ...] = ()
     add_ons: AddOnCondition
+    signs: Signs
     pipelines: Mapping[Task, str]
     text: TextScheme
     control_image: str = "image"

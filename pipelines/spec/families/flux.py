@@ -17,6 +17,9 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.layers import Conditions, Layer, has, lacks, shown, wide
+from pipelines.spec.families.signs import Signs, Variant
+from pipelines.spec.families.unet_layers import kl_vae
 from pipelines.spec.request import Sampling, Size
 
 # Latent to preview colour in 0..1: the known factors (Comfy-Org/ComfyUI: comfy/latent_formats.py), which map to -1..1.
@@ -39,6 +42,79 @@ _RGB = (
     (-0.0631, -0.0491, -0.0389),
 )
 
+# By the names of Black Forest Labs, which GGUF keeps, and of diffusers. Chroma and FLUX.2 have the same blocks and no
+# pooled text; Qwen-Image has no single blocks.
+_GUIDED = ("guidance_in.in_layer.weight", "time_text_embed.guidance_embedder.linear_1.weight")
+_IMAGE = ("img_in.weight", "x_embedder.weight")
+_BFL = (
+    has("double_blocks.#.img_attn.norm.key_norm.scale", "double_blocks.#.img_attn.qkv.weight"),
+    has("vector_in.in_layer.weight"),
+    has("txt_in.weight"),
+)
+_DIFFUSERS = (
+    has("transformer_blocks.#.attn.norm_added_k.weight", "transformer_blocks.#.attn.add_k_proj.weight"),
+    has("time_text_embed.text_embedder.linear_1.weight"),
+    has("context_embedder.weight"),
+    lacks("pos_embed.proj.weight"),
+)
+# A LoRA's layers. FLUX.2's are wider, or 3072 wide too with a gate in each MLP: nine widths out of linear1, not seven.
+_WIDTH = 3072
+_BFL_BLOCKS = ("double_blocks_#_*", "single_blocks_#_*")
+_BFL_TELL = (
+    "double_blocks_#_img_attn_qkv",
+    "double_blocks_#_txt_attn_qkv",
+    "double_blocks_#_img_attn_proj",
+    "double_blocks_#_processor_qkv*",
+    "single_blocks_#_linear1",
+    "single_blocks_#_modulation_lin",
+)
+_OWN_NAMES = (
+    "single_transformer_blocks_#_*",
+    "transformer_blocks_#_norm1_linear",
+    "transformer_blocks_#_norm1_context_linear",
+    "transformer_blocks_#_ff_context_net_*",
+)
+_OWN_TELL = (
+    "*transformer_blocks_#_attn_to_q",
+    "*transformer_blocks_#_attn_to_k",
+    "*transformer_blocks_#_attn_to_v",
+    "single_transformer_blocks_#_proj_mlp",
+    "transformer_blocks_#_norm1_linear",
+    "transformer_blocks_#_ff_context_net_0_proj",
+)
+_LORA: tuple[Conditions, ...] = (
+    (
+        wide(_BFL_TELL, 1, _WIDTH),
+        Layer(names=_BFL_BLOCKS),
+        lacks("*stream_modulation*", "*img_attn_q", "*distilled_guidance_layer*"),
+    ),
+    (has(*_BFL_BLOCKS), lacks(*_BFL_TELL), lacks("*stream_modulation*", "*cross_attn*")),
+    (has(*_OWN_NAMES), wide(_OWN_TELL, 1, _WIDTH), lacks("*to_qkv_mlp_proj")),
+    (has(*_OWN_NAMES), lacks(*_OWN_TELL, "*to_qkv_mlp_proj")),
+)
+_TEXT_ONLY = "cannot be used yet; FLUX.1 dev and schnell can."
+_KONTEXT = f"FLUX.1 Kontext {_TEXT_ONLY}"
+_VARIANTS = (
+    Variant(
+        id="fill",
+        denoiser=(shown(_IMAGE, 1, 384),),
+        classes=frozenset({"FluxFillPipeline"}),
+        problem=f"FLUX.1 Fill {_TEXT_ONLY}",
+    ),
+    *(
+        Variant(
+            id=word or "control",
+            denoiser=(shown(_IMAGE, 1, 128),),
+            classes=frozenset({"FluxControlPipeline"}),
+            words=(word,) if word else (),
+            problem=f"FLUX.1 {word.capitalize() or 'Control'} {_TEXT_ONLY}",
+        )
+        for word in ("depth", "canny", "")
+    ),
+    Variant(id="kontext", classes=frozenset({"FluxKontextPipeline"}), problem=_KONTEXT),
+    Variant(id="kontext", words=("kontext",), problem=_KONTEXT),  # its layers are those of dev
+)
+
 FLUX_DEV = Family(
     id="flux",
     name="FLUX.1 dev",
@@ -50,6 +126,16 @@ FLUX_DEV = Family(
         denoiser="transformer",
         widths=frozenset({3072}),
         words=("flux1", "flux_1", "flux-1", "flux.1", "flux"),
+    ),
+    signs=Signs(
+        denoiser=((*_BFL, has(*_GUIDED)), (*_DIFFUSERS, has(*_GUIDED))),
+        vae=(kl_vae(16),),
+        lora=_LORA,
+        architectures=("flux",),
+        needs=("vae", "clip_l", "t5xxl"),
+        variants=_VARIANTS,
+        plain="dev",
+        guidance="distilled",
     ),
     pipelines={
         Task.TEXT: "FluxPipeline",
@@ -89,6 +175,12 @@ FLUX_SCHNELL = replace(
     name="FLUX.1 schnell",
     # A config that is silent means False.
     detect=(KeyCondition(part="transformer", key="guidance_embeds", among=(False,)),),
+    signs=replace(
+        FLUX_DEV.signs,
+        denoiser=((*_BFL, lacks(*_GUIDED)), (*_DIFFUSERS, lacks(*_GUIDED))),
+        plain="schnell",
+        guidance="",
+    ),
     max_sequence_length=256,
     sampling=Sampling(scheduler="flow_euler", num_inference_steps=4, guidance_scale=1.0),
     supports=FLUX_DEV.supports - {Feature.GUIDANCE},

@@ -11,6 +11,20 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.layers import Layer, has, lacks
+from pipelines.spec.families.signs import Signs
+from pipelines.spec.families.unet_layers import (
+    CONTEXT,
+    FIRST,
+    INPAINT,
+    LABEL,
+    LORA_AT_THE_FINEST,
+    PIX2PIX,
+    VIDEO,
+    channels,
+    kl_vae,
+    lora_by_text,
+)
 from pipelines.spec.request import Sampling, Size
 
 # Latent to preview colour, the well-known linear map for the SD 1.x VAE (0..1).
@@ -36,6 +50,20 @@ SD1 = Family(
         denoiser="unet",
         widths=frozenset({768}),
         words=("sd1", "sd_1", "sd_v1", "sd v1", "sd 1", "stable-diffusion-v1"),
+    ),
+    signs=Signs(
+        denoiser=(
+            (has(*FIRST), Layer(names=CONTEXT, axis=1, least=1, most=768), lacks(*LABEL), lacks(*VIDEO)),
+        ),
+        vae=(kl_vae(4),),
+        # Without the text's layers one of SD 2.x looks the same; its metadata may say so.
+        lora=(lora_by_text(768), LORA_AT_THE_FINEST),
+        architectures=("sd1",),
+        needs=("vae", "clip_l"),
+        variants=(
+            channels("inpaint", 9, ("StableDiffusionInpaintPipeline",), INPAINT),
+            channels("pix2pix", 8, ("StableDiffusionInstructPix2PixPipeline",), PIX2PIX),
+        ),
     ),
     pipelines={
         Task.TEXT: "StableDiffusionPipeline",

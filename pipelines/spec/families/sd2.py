@@ -8,7 +8,20 @@ scheduler's config: 'epsilon' for the 512 "base" models, 'v_prediction' for the 
 from dataclasses import replace
 
 from pipelines.spec.families.base import AddOnCondition, KeyCondition, Prediction, SizeRule
+from pipelines.spec.families.layers import has, lacks
 from pipelines.spec.families.sd1 import SD1
+from pipelines.spec.families.signs import Signs, Variant
+from pipelines.spec.families.unet_layers import (
+    DEPTH,
+    FIRST,
+    INPAINT,
+    LABEL,
+    VIDEO,
+    channels,
+    context,
+    kl_vae,
+    lora_by_text,
+)
 from pipelines.spec.request import Sampling, Size
 
 SD2 = replace(
@@ -25,6 +38,31 @@ SD2 = replace(
         denoiser="unet",
         widths=frozenset({1024}),
         words=("sd2", "sd_2", "sd_v2", "sd v2", "sd 2", "stable-diffusion-v2"),
+    ),
+    signs=Signs(
+        denoiser=(
+            (has(*FIRST), context(1024), lacks("label_emb.weight", "class_embedding.weight"), lacks(*VIDEO)),
+        ),
+        vae=(kl_vae(4),),
+        lora=(lora_by_text(1024),),
+        needs=("vae", "clip_h"),
+        variants=(
+            Variant(
+                id="unclip",
+                denoiser=(has(*LABEL, "class_embedding.linear_1.weight"),),
+                classes=frozenset({"StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline"}),
+                problem="unCLIP models, which draw from an image's embedding, cannot be used.",
+            ),
+            channels("inpaint", 9, ("StableDiffusionInpaintPipeline",), INPAINT),
+            channels("depth", 5, ("StableDiffusionDepth2ImgPipeline",), DEPTH),
+        ),
+        unsure=True,
+        hints=(
+            ("512", Prediction.EPSILON),
+            ("base", Prediction.EPSILON),
+            ("inpaint", Prediction.EPSILON),
+            ("768", Prediction.V),
+        ),
     ),
     prediction=Prediction.V,
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=7.5),

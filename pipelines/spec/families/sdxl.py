@@ -14,6 +14,20 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.layers import has, lacks, wide
+from pipelines.spec.families.signs import Signs, Variant
+from pipelines.spec.families.unet_layers import (
+    FIRST,
+    INPAINT,
+    LABEL,
+    PIX2PIX,
+    VIDEO,
+    channels,
+    context,
+    kl_vae,
+    lora_by_depth,
+    lora_by_text,
+)
 from pipelines.spec.request import Sampling, Size
 
 # Latent to preview colour in 0..1: the known factors (Comfy-Org/ComfyUI: comfy/latent_formats.py), which map to -1..1.
@@ -35,12 +49,34 @@ SDXL = Family(
     detect=(
         KeyCondition(part="text_encoder"),
         KeyCondition(part="unet", key="in_channels", among=(4,)),
+        KeyCondition(part="unet", key="cross_attention_dim", other_than=(1280,)),  # the refiner's
     ),
     add_ons=AddOnCondition(
         base="sdxl",
         denoiser="unet",
         widths=frozenset({2048}),
         words=("sdxl_base", "sdxl base", "sdxl_1", "sdxl 1", "sdxl", "stable-diffusion-xl-v1-base"),
+    ),
+    signs=Signs(
+        # A small one has no attention at all; what it knows of sizes tells then.
+        denoiser=(
+            (has(*FIRST), context(2048), wide(LABEL, 1, 2816), lacks(*VIDEO)),
+            (has(*FIRST), wide(LABEL, 1, 2816), lacks("*attn2*"), lacks(*VIDEO)),
+        ),
+        vae=(kl_vae(4),),
+        lora=(lora_by_text(2048), lora_by_depth(640, 1280)),
+        architectures=("sdxl",),
+        needs=("vae", "clip_l", "clip_g"),
+        variants=(
+            channels("inpaint", 9, ("StableDiffusionXLInpaintPipeline",), INPAINT),
+            channels("pix2pix", 8, ("StableDiffusionXLInstructPix2PixPipeline",), PIX2PIX),
+            Variant(
+                id="edm",
+                marks=(has("edm_mean", "edm_vpred.sigma_max"),),
+                scheduler="EDM",
+                problem="Models in the EDM formulation cannot be used: drawn as plain SDXL they give wrong pictures.",
+            ),
+        ),
     ),
     pipelines={
         Task.TEXT: "StableDiffusionXLPipeline",

@@ -6,7 +6,10 @@ Podell et al. 2023, "SDXL", section 2.5. It learned the last fifth of the noise 
 from dataclasses import replace
 
 from pipelines.spec.families.base import AddOnCondition, Feature, KeyCondition, Task
+from pipelines.spec.families.layers import has, lacks, wide
 from pipelines.spec.families.sdxl import SDXL
+from pipelines.spec.families.signs import Signs
+from pipelines.spec.families.unet_layers import FIRST, LABEL, VIDEO, context, lora_by_depth, lora_by_text
 
 SDXL_REFINER = replace(
     SDXL,
@@ -23,6 +26,11 @@ SDXL_REFINER = replace(
         denoiser="unet",
         widths=frozenset({1280}),
         words=("sdxl_refiner", "stable-diffusion-xl-v1-refiner"),
+    ),
+    signs=Signs(
+        denoiser=((has(*FIRST), context(1280), wide(LABEL, 1, 2560), lacks(*VIDEO)),),
+        lora=(lora_by_text(1280), lora_by_depth(768, 1536)),
+        needs=("vae", "clip_g"),
     ),
     pipelines={task: SDXL.pipelines[task] for task in (Task.IMAGE, Task.REFINE)},
     counted="tokenizer_2",

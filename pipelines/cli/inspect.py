@@ -1,0 +1,115 @@
+"""`inspect`: what a file or a folder is, by its headers and configs alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.cli import output
+from pipelines.library.models import is_model, record_of, scan
+from pipelines.spec.errors import RequestError
+from pipelines.spec.record import Format, Kind, ModelRecord, State
+
+NAME = "inspect"
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    about = "Tells what each file or folder is and whether it can be used. Weights are not read, and no code is run."
+    parser = sub.add_parser(NAME, help="tell what a model file is", description=about, allow_abbrev=False)
+    what = "a weight file, a model's folder, or a folder of models"
+    parser.add_argument("paths", metavar="FILE|FOLDER", nargs="+", help=what)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Always 0: that a file cannot be used is an answer too. Raises RequestError for a path that is not there."""
+    for path in _existing(args.paths):
+        for record in _records(path):
+            if args.json:
+                output.json_line(facts(record))
+            else:
+                print("\n".join(output.plain(line) for line in _lines(record)))
+    return output.DONE
+
+
+def _existing(names: Sequence[str]) -> tuple[Path, ...]:
+    paths = tuple(Path(os.path.expanduser(name)) for name in names)
+    for name, path in zip(names, paths, strict=True):
+        if not name or not path.exists():
+            raise RequestError("paths", f"there is no file or folder '{name}'.", "Check the path.")
+    return paths
+
+
+def _records(path: Path) -> tuple[ModelRecord, ...]:
+    if not path.is_dir() or is_model(path):
+        return (record_of(path),)
+    return scan([path]) or (_nothing(path),)
+
+
+def _nothing(folder: Path) -> ModelRecord:
+    return ModelRecord(
+        id="",
+        path=str(folder.absolute()),
+        title=folder.name,
+        kind=Kind.UNKNOWN,
+        state=State.UNSUPPORTED,
+        problem="The folder holds no model.",
+    )
+
+
+def facts(record: ModelRecord) -> dict[str, Any]:
+    """What is printed of a model; null for what is not known."""
+    return {
+        "path": record.path,
+        "title": record.title,
+        "kind": record.kind.value,
+        "family": record.base or None,
+        "variant": record.variant or None,
+        "format": _format(record),
+        "layout": record.layout or None,
+        "dtype": record.dtype or None,
+        "quantisation": record.quantisation or None,
+        "prediction": record.prediction or None,
+        "size": record.size_bytes or _size(record),
+        "parameters": record.parameters or None,
+        "state": record.state.value,
+        "reason": record.problem or None,
+        "needs": record.needs,
+        "assumed": record.assumed,
+        "trigger_words": record.trigger_words,
+        "hashes": None,
+    }
+
+
+def _format(record: ModelRecord) -> str | None:
+    if not record.id:
+        return None
+    return "sharded" if record.sharded else record.format.value
+
+
+def _size(record: ModelRecord) -> int | None:
+    """Of a file that cannot be read as a model, what the disk says."""
+    try:
+        return os.path.getsize(record.path) if record.format is Format.SINGLE_FILE else None
+    except OSError:
+        return None
+
+
+def _lines(record: ModelRecord) -> Iterable[str]:
+    shown = facts(record)
+    words = ("kind", "family", "variant", "format", "layout", "quantisation", "dtype", "prediction")
+    yield record.path
+    yield f"    {', '.join(dict.fromkeys(str(shown[word]) for word in words if shown[word]))}"
+    numbers = f", {record.parameters / 1e6:.1f} million numbers" if record.parameters else ""
+    if size := shown["size"]:
+        yield f"    {size / 1e6:.1f} MB{numbers}"
+    yield f"    {record.state.value}{f': {record.problem}' if record.problem else ''}"
+    if record.needs:
+        yield f"    needs besides: {', '.join(record.needs)}"
+    yield from (f"    assumed: {text}" for text in record.assumed)
+    if record.trigger_words:
+        yield f"    called by: {', '.join(record.trigger_words)}"
