@@ -1,4 +1,4 @@
-"""A VAE of half the size with the latents of a larger one, so that what was learned with the one goes on with the other.
+"""A VAE of half the size with the latents of a larger one: what was learned with the one goes on with the other.
 
 Its encoder learns to give the larger one's latents, and its decoder to draw from them; the levels of the same width
 begin with the larger one's weights.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 
 from assets.demo.recipes import loop, vae
 from assets.demo.recipes.drawings import random_drawing, render
@@ -50,23 +50,24 @@ def train(work: Path, larger: AutoencoderKL, device: str, seconds: float, batch:
     torch.manual_seed(1)
     small = build(larger)
     warm(small, larger)
-    larger, rng = larger.to(device), random.Random()
+    teacher: Any = larger.to(device)
+    rng = random.Random()
 
-    def loss(module: nn.Module, _fraction: float) -> torch.Tensor:
+    def loss(module: Any, _fraction: float) -> torch.Tensor:
         x = _sheets(rng, batch, device)
         with torch.no_grad():
-            wanted = larger.encode(x).latent_dist.mode()
-        given = module.encode(x).latent_dist.mode()  # pyright: ignore
+            wanted = teacher.encode(x).latent_dist.mode()
+        given = module.encode(x).latent_dist.mode()
         near = (given - wanted).abs().mean() / wanted.std()
         # What it decodes is now its own and now the larger one's, and never exact, as a denoiser's is not.
         off = torch.where(torch.rand(len(x), 1, 1, 1, device=device) < 0.5, given.detach(), wanted)
         off = off + BLUR * wanted.std() * torch.randn_like(wanted)
-        return NEAR * near + vae.distance(module.decode(off).sample, x)  # pyright: ignore
+        return NEAR * near + vae.distance(module.decode(off).sample, x)
 
     loop.train(work / "vae_small.pt", small.to(device), loss, seconds, rate=rate, decay=0.995)
-    finished = load(work, larger)
-    figures = {"larger": larger, "small": finished.to(device)}
-    log(work, "vae_small", **{name: round(vae.psnr(m, device), 2) for name, m in figures.items()})
+    finished = load(work, larger).to(device)
+    figures = {"larger": vae.psnr(teacher, device), "small": vae.psnr(finished, device)}
+    log(work, "vae_small", **{name: round(figure, 2) for name, figure in figures.items()})
 
 
 def load(work: Path, larger: AutoencoderKL) -> AutoencoderKL:
