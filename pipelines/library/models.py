@@ -128,7 +128,7 @@ def _record(folder: Path, record: ModelRecord) -> ModelRecord:
         if not record.family:
             return record
         family = by_id(record.family)
-        record = _without_misfits(record, family)
+        record = _without_misfits(record, family, folder)
         side = record.native_size or _native_size(folder, family)
         record = dataclasses.replace(record, native_size=side)
         if record.state is not State.READY:
@@ -189,13 +189,14 @@ def _prediction(folder: Path) -> str:
     return str(value)
 
 
-def _without_misfits(record: ModelRecord, family: Family) -> ModelRecord:
-    """Of its own facts those that this family can use: the others would fail every picture."""
+def _without_misfits(record: ModelRecord, family: Family, folder: Path) -> ModelRecord:
+    """Of its own facts those that this family and its VAE can use: the others would fail every picture."""
     rule, side = family.sizes, record.native_size
     if side and (side % rule.step or not rule.minimum <= side <= rule.maximum):
         _LOG.warning("%s: emulsion.json: native_size is left out: %s does not fit", record.id, side)
         record = dataclasses.replace(record, native_size=0)
-    if record.latent_rgb and len(record.latent_rgb) != family.latent.channels:
+    channels = _json_or_nothing(folder / "vae" / "config.json").get("latent_channels", family.latent.channels)
+    if record.latent_rgb and len(record.latent_rgb) != channels:
         _LOG.warning("%s: emulsion.json: latent_rgb is left out: it needs a row a channel", record.id)
         record = dataclasses.replace(record, latent_rgb=())
     return record
