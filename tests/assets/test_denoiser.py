@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
 
 from assets.demo.recipes import denoiser, sd_v, unets
-from pipelines.library.models import demo_root
 
 Z = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(1))
 NOISE = torch.randn(8, 4, 32, 32, generator=torch.Generator().manual_seed(2))
@@ -64,11 +63,11 @@ def test_the_schedule_of_sd_v_ends_in_noise_alone():
     torch.testing.assert_close(noisy, NOISE)
 
 
-def test_a_unet_begins_with_the_finest_levels_of_demo_sd():
-    folder = demo_root() / "sd" / "unet"
-    known = UNet2DConditionModel.from_pretrained(folder, torch_dtype=torch.float32)
+def test_a_unet_begins_with_the_finest_levels_of_a_deeper_one(tmp_path):
+    known = denoiser.build()
+    known.save_pretrained(tmp_path)
     unet = sd_v.build()
-    copied = unets.warm(unet, folder)
+    copied = unets.warm(unet, tmp_path)
     assert 0 < copied < unet.num_parameters()
     for here, there in (
         ("up_blocks.2.resnets.1.conv1.weight", "up_blocks.3.resnets.1.conv1.weight"),

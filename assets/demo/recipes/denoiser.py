@@ -96,11 +96,11 @@ def weighted(mask: torch.Tensor, weight: float) -> torch.Tensor:
 
 
 def slip(mask: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-    """[batch, 4, 32, 32]: a smooth shift of the subject's latents; `sigma` is noise over picture."""
+    """[batch, 4, 32, 32]: a smooth shift of the subject's latents as large as `sigma`, which is noise over picture."""
     corners = torch.randn(len(mask), 4, 4, 4, device=mask.device)
     field = F.interpolate(corners, size=mask.shape[2:], mode="bilinear", align_corners=True)
     has = (torch.rand(len(mask), 1, 1, 1, device=mask.device) < SLIPPED).float()
-    return field * mask * has * SLIP * sigma.clamp(max=1)[:, None, None, None]
+    return field * mask * has * sigma.clamp(max=1)[:, None, None, None]
 
 
 def timesteps(count: int, device: torch.device, until: int = 1000) -> torch.Tensor:
@@ -109,13 +109,9 @@ def timesteps(count: int, device: torch.device, until: int = 1000) -> torch.Tens
     return (spread.pow(0.6) * until).long().clamp(0, until - 1)
 
 
-def noise_like(z: torch.Tensor, sides: tuple[int, ...] = (1,)) -> torch.Tensor:
-    """White noise and NOISE_OFFSET times noise of each of `sides` cells a side, smoothly enlarged."""
-    noise = torch.randn_like(z)
-    for side in sides:
-        coarse = torch.randn(*z.shape[:2], side, side, device=z.device)
-        noise = noise + NOISE_OFFSET * F.interpolate(coarse, z.shape[2:], mode="bilinear")
-    return noise
+def noise_like(z: torch.Tensor) -> torch.Tensor:
+    """White noise and NOISE_OFFSET times noise that is the same in the whole channel."""
+    return torch.randn_like(z) + NOISE_OFFSET * torch.randn(*z.shape[:2], 1, 1, device=z.device)
 
 
 def loss_of(
@@ -126,17 +122,19 @@ def loss_of(
     t: torch.Tensor,
     fraction: float,
     goal_of: Predict | None = None,
+    slipping: float = SLIP,
 ) -> torch.Tensor:
     """`predict(noisy latents, t)` against what the schedule's prediction_type asks for.
 
     `goal_of(noisy latents, t)` are the latents that are to be seen behind the noise, instead of `z`. A velocity's
-    error is (SNR + 1) / SNR of the noise's, so that the same mistake costs the same for both.
+    error is (SNR + 1) / SNR of the noise's, so that the same mistake costs the same for both. `slipping` is the size
+    of the subject's slip against the noise's.
     """
     alphas = schedule.alphas_cumprod.to(z.device)[t]
     snr = alphas / (1 - alphas)
     signal, spread = alphas.sqrt()[:, None, None, None], (1 - alphas).sqrt()[:, None, None, None]
     mask = subject_mask(z)
-    noisy = schedule.add_noise(z + slip(mask, snr.rsqrt()), noise, t)
+    noisy = schedule.add_noise(z + slipping * slip(mask, snr.rsqrt()), noise, t)
     goal = goal_of(noisy, t) if goal_of else z
     noise = (noisy - signal * goal) / spread  # what must go for the goal to remain, a slip too
     with mixed_precision(z.device.type):
