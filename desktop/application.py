@@ -421,7 +421,7 @@ class Application(QObject):
 
 def first_request(records: tuple[ModelRecord, ...]) -> GenerationRequest:
     """What the window shows at the very first start: a prompt that makes a picture at once."""
-    record = next((r for r in records if not r.problem), records[0])
+    record = models.first_choice(records) or records[0]
     request = GenerationRequest(model=record.id, prompt=FIRST_PROMPT)
     return replace(request, **defaults_for(record))
 

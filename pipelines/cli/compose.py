@@ -10,6 +10,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.library.models import first_choice
 from pipelines.spec.adding import added
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families import by_id
@@ -153,12 +154,11 @@ def _size(text: str, flag: str) -> dict[str, Any]:
 
 
 def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
-    """The record of this id; without one the first that can be used, which is the demo model."""
-    usable = [r for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
+    """The record of this id, or `first_choice` without one."""
     if wanted is None:
-        if not usable:
+        if (chosen := first_choice(records)) is None:
             raise RequestError("model", "there is no model.", "Name its folder: --models DIR.")
-        return usable[0]
+        return chosen
     for record in records:
         if str(wanted).lower() in (record.id.lower(), record.path.lower()):
             if record.problem:
@@ -166,7 +166,7 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
             if record.kind is not Kind.CHECKPOINT:
                 break
             return record
-    ids = [record.id for record in usable]
+    ids = [r.id for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
     name = shortened(wanted)
     close = difflib.get_close_matches(name, ids, n=3, cutoff=0.4) or ids[:3]
     hint = f"There are: {', '.join(close)}." if close else "Name its folder: --models DIR."

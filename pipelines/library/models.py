@@ -29,6 +29,7 @@ from pipelines.spec.record import Format, Kind, ModelRecord, State
 
 MAX_DEPTH = 4
 INDEX = "model_index.json"
+FIRST_DEMO = "demo-sd"
 _LOG = logging.getLogger(__name__)
 
 
@@ -58,6 +59,15 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
                 record = dataclasses.replace(record, id=f"{record.id}-{mark}")
             records[record.id] = record
     return tuple(records.values())
+
+
+def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
+    """Who draws when nobody was named: the first model that can be used, and of the demos the plainest."""
+    usable = [r for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
+    first = next(iter(usable), None)
+    if first is not None and demo_root() in Path(first.path).parents:
+        return next((record for record in usable if record.id == FIRST_DEMO), first)
+    return first
 
 
 def record_of(path: Path) -> ModelRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import struct
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.library.models import INDEX, demo_root, scan
+from pipelines.library.models import INDEX, demo_root, first_choice, scan
 from pipelines.spec.record import Format, Kind
 from pipelines.spec.request import Sampling
 
@@ -246,3 +247,14 @@ def test_scanning_writes_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     scan([tmp_path, tmp_path / "absent"])
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_a_choice_the_first_model_draws_and_of_the_demos_the_plainest():
+    demos = scan([demo_root()])
+    chosen = first_choice(demos)
+    assert chosen is not None
+    assert chosen.id == "demo-sd"
+    own = dataclasses.replace(chosen, id="mine", path="/models/mine")
+    assert first_choice((own, *demos)) == own
+    assert first_choice((dataclasses.replace(own, problem="It is cut off."), *demos)) == chosen
+    assert first_choice(()) is None
