@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json
 from pipelines.library.parts import file_record
 from pipelines.library.pieces import is_later_piece
+from pipelines.library.seen_tables import SeenTables
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, FolderFacts, Prediction
@@ -32,6 +34,7 @@ INDEX = "model_index.json"
 _LOG = logging.getLogger(__name__)
 
 
+@cache
 def demo_root() -> Path:
     """The folder of the models that ship with the program."""
     return Path(__file__).resolve().parents[2] / "assets" / "demo"
@@ -50,9 +53,10 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     """
     seen: set[Path] = set()
     records: dict[str, ModelRecord] = {}
+    tables = SeenTables()
     for root in roots:
         for path in _found(root, MAX_DEPTH, seen):
-            record = record_of(path)
+            record = record_of(path, tables)
             if record.id in records:
                 mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
                 record = dataclasses.replace(record, id=f"{record.id}-{mark}")
@@ -60,11 +64,14 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     return tuple(records.values())
 
 
-def record_of(path: Path) -> ModelRecord:
-    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one."""
+def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
+    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one.
+
+    `seen` is what the files before it were.
+    """
     bare = _bare_record(path)
     if not path.is_dir():
-        return file_record(bare)
+        return file_record(bare, seen)
     return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
 
 
