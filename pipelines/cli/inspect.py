@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cli import output
-from pipelines.library.models import is_model, record_of, scan
+from pipelines.library.models import record_of, scan
+from pipelines.library.walk import is_model
 from pipelines.spec.errors import RequestError
 from pipelines.spec.record import Format, Kind, ModelRecord, State
 
