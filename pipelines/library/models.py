@@ -74,13 +74,14 @@ def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
 def _bare_record(path: Path) -> ModelRecord:
     """Of a folder or a file, by its name alone."""
     demo = demo_root() in path.resolve().parents
-    name = path.name if path.is_dir() else path.stem
+    folder = path.is_dir()
+    name = path.name if folder else path.stem
     return ModelRecord(
         id=f"demo-{slug(name)}" if demo else slug(name),
         path=str(path.absolute()),
         title=name.encode("utf-8", "replace").decode(),
-        kind=Kind.CHECKPOINT if path.is_dir() else Kind.UNKNOWN,
-        format=Format.DIFFUSERS if path.is_dir() else Format.SINGLE_FILE,
+        kind=Kind.CHECKPOINT if folder else Kind.UNKNOWN,
+        format=Format.DIFFUSERS if folder else Format.SINGLE_FILE,
     )
 
 

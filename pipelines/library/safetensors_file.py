@@ -59,7 +59,9 @@ def read(file: BinaryIO, size: int) -> Unread:
         raise Damaged(f"has a table of {length} bytes, far more than any model needs")
     file.seek(8)
     data = file.read(length)
-    if data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES:
+    if len(data) > MAX_LISTS and (  # a shorter one cannot hold as many
+        data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES
+    ):
         raise Damaged("has a table of more tensors than any model has")
     metadata, table = _split(data)
     return Unread(begin=8 + length, data=data, table=table, metadata=metadata)
@@ -72,8 +74,10 @@ def _split(data: bytes) -> tuple[dict[str, str], bytes]:
         return {}, b"" if _QUOTED in data else hashlib.sha256(data).digest()
     text = data.decode()
     metadata, end = _DECODER.raw_decode(text, start.end())
-    rest = text[end:].encode()
-    return _texts(metadata), b"" if _QUOTED in rest else hashlib.sha256(rest).digest()
+    behind = len(text[:end].encode())
+    if data.find(_QUOTED, behind) >= 0:
+        return _texts(metadata), b""
+    return _texts(metadata), hashlib.sha256(memoryview(data)[behind:]).digest()
 
 
 def contents(unread: Unread, size: int) -> Contents:
