@@ -277,7 +277,7 @@ def test_a_row_holds_every_field():
         kind=Kind.LORA,
         format=Format.SINGLE_FILE,
         state=State.UNSAFE,
-        sampling=Sampling(scheduler="euler", num_inference_steps=4, guidance_scale=1.5, seed=None),
+        sampling=Sampling(scheduler="euler", num_inference_steps=4, guidance_scale=1.5, seed=7),
         latent_rgb=((1.0, 2.0, 3.0),),
         latent_rgb_bias=(0.1, 0.2, 0.3),
         trigger_words=("a", "b"),
