@@ -16,6 +16,7 @@ from desktop import theme
 from desktop.dialogs.about import AboutDialog, parts
 from desktop.dialogs.log_view import LogDialog, tail
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
+from desktop.hashing import Hashing
 from desktop.main_window import MainWindow
 from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
@@ -27,7 +28,7 @@ from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from pipelines.library import folders, models
 from pipelines.library.tokens import count_tokens
-from pipelines.spec.errors import EngineError
+from pipelines.spec.errors import Cancelled, EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
@@ -79,6 +80,7 @@ class Application(QObject):
         self.settings.load()
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
+        self.hashing = Hashing(places.data)
         self.bridge = EngineBridge(make_factory(self.engine_options()), self)
         self.window = MainWindow(make_panels())
         self.session = Session(self.bridge, self.window.panels, self)
@@ -180,10 +182,19 @@ class Application(QObject):
         Thumbnails(self._places.cache).trim()
 
     def _scan(self) -> tuple[ModelRecord, ...]:
+        from pipelines.library import index
+
         own = tuple(Path(folder) for folder in self.settings.value.model_folders)
-        return models.scan([*self._model_roots, *own])
+        database = self._places.data / index.FILE
+        return index.scan([*self._model_roots, *own], database=database, check=self._check_open)
+
+    def _check_open(self) -> None:
+        """A first scan of thousands of files ends with the window."""
+        if self._closed:
+            raise Cancelled("scan")
 
     def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
+        self.hashing.start(records)
         self.session.set_records(records)
         records = self.session.records()
         if not records:
@@ -218,6 +229,7 @@ class Application(QObject):
     @Slot(object)
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
+            self.hashing.rest(True)
             self.notifications.take_back(self._failure)
             self.pictures.follow()
 
@@ -231,6 +243,7 @@ class Application(QObject):
             self.pictures.show_last()
         elif isinstance(event, JobFailed):
             self._job_failed(event)
+        self.hashing.rest(self.session.state.busy)
         if self._new_engine_wanted and not self.session.state.busy:
             self._new_engine()
 
@@ -414,6 +427,7 @@ class Application(QObject):
         self.window.hide()
         self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
         self.tasks.close(1.0)
+        self.hashing.stop()
         if self.store is not None:
             self.store.close()
         return self._stopped

@@ -254,6 +254,15 @@ def test_engine_area_compares_pixels_and_counts_steps(terms):
     assert 0 <= found["engine.rerun"].ratio < 1
 
 
+def test_library_area_finds_every_file(terms, monkeypatch):
+    from tests.benchmarks import library
+
+    monkeypatch.setattr(library, "QUICK_FILES", 10)
+    found = {r.name: r for r in library.rows(terms)}
+    assert list(found) == ["library.first_scan", "library.later_start", "library.memory"]
+    assert all(r.status == "ok" and r.value for r in found.values())
+
+
 def test_the_baseline_is_what_diffusers_pipeline_draws(tiny):
     import torch
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.cli import output
-from pipelines.library.models import is_model, record_of, scan
+from pipelines.library.folders import data_dir
+from pipelines.library.hash_lane import keep_hashes
+from pipelines.library.hashes import Hashes
+from pipelines.library.index import FILE, ModelIndex
+from pipelines.library.models import record_of, scan
+from pipelines.library.walk import is_model
 from pipelines.spec.errors import RequestError
 from pipelines.spec.record import Format, Kind, ModelRecord, State
 
@@ -21,19 +27,46 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     parser = sub.add_parser(NAME, help="tell what a model file is", description=about, allow_abbrev=False)
     what = "a weight file, a model's folder, or a folder of models"
     parser.add_argument("paths", metavar="FILE|FOLDER", nargs="+", help=what)
+    more = "also read each file whole for its hashes, and keep them"
+    parser.add_argument("--hash", action="store_true", help=more)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Always 0: that a file cannot be used is an answer too. Raises RequestError for a path that is not there."""
-    for path in _existing(args.paths):
-        for record in _records(path):
-            if args.json:
-                output.json_line(facts(record))
-            else:
-                print("\n".join(output.plain(line) for line in _lines(record)))
+    with contextlib.ExitStack() as stack:
+        index = _index(stack, args.hash)
+        for path in _existing(args.paths):
+            for record in _records(path):
+                shown = facts(record, _hashes(record, index, args.hash))
+                if args.json:
+                    output.json_line(shown)
+                else:
+                    print("\n".join(output.plain(line) for line in _lines(record, shown)))
     return output.DONE
+
+
+def _index(stack: contextlib.ExitStack, make: bool) -> ModelIndex | None:
+    """None where there is none yet: only to look makes no file."""
+    path = data_dir() / FILE
+    if not make and not path.is_file():
+        return None
+    return stack.enter_context(contextlib.closing(ModelIndex(path)))
+
+
+def _hashes(record: ModelRecord, index: ModelIndex | None, make: bool) -> Hashes | None:
+    """Of a file, if they are known or to be made."""
+    path = Path(record.path)
+    if index is None or record.format is not Format.SINGLE_FILE or not path.is_file():
+        return None
+    if (known := index.hashes(path)) or not make:
+        return known
+    try:
+        return keep_hashes(index, path)
+    except OSError as error:
+        output.say(f"{path} cannot be read: {error.strerror}.")
+        return None
 
 
 def _existing(names: Sequence[str]) -> tuple[Path, ...]:
@@ -61,8 +94,9 @@ def _nothing(folder: Path) -> ModelRecord:
     )
 
 
-def facts(record: ModelRecord) -> dict[str, Any]:
+def facts(record: ModelRecord, hashes: Hashes | None = None) -> dict[str, Any]:
     """What is printed of a model; null for what is not known."""
+    named = hashes and {"sha256": hashes.sha256, "autov2": hashes.autov2, "autov3": hashes.autov3 or None}
     return {
         "path": record.path,
         "title": record.title,
@@ -81,7 +115,7 @@ def facts(record: ModelRecord) -> dict[str, Any]:
         "needs": record.needs,
         "assumed": record.assumed,
         "trigger_words": record.trigger_words,
-        "hashes": None,
+        "hashes": named,
     }
 
 
@@ -99,8 +133,7 @@ def _size(record: ModelRecord) -> int | None:
         return None
 
 
-def _lines(record: ModelRecord) -> Iterable[str]:
-    shown = facts(record)
+def _lines(record: ModelRecord, shown: dict[str, Any]) -> Iterable[str]:
     words = ("kind", "family", "variant", "format", "layout", "quantisation", "dtype", "prediction")
     yield record.path
     yield f"    {', '.join(dict.fromkeys(str(shown[word]) for word in words if shown[word]))}"
@@ -113,3 +146,5 @@ def _lines(record: ModelRecord) -> Iterable[str]:
     yield from (f"    assumed: {text}" for text in record.assumed)
     if record.trigger_words:
         yield f"    called by: {', '.join(record.trigger_words)}"
+    if hashes := shown["hashes"]:
+        yield f"    {', '.join(f'{name} {value}' for name, value in hashes.items() if value)}"

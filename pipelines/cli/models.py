@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipelines.cli import output
-from pipelines.library.models import default_roots, scan
+from pipelines.library.index import scan
+from pipelines.library.models import default_roots
 from pipelines.spec.errors import RequestError
 from pipelines.spec.record import ModelRecord
 
@@ -20,6 +22,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     about = "Lists the models and what goes with them, of this program and of your model folders, and what each is for."
     parser = sub.add_parser(NAME, help="list the models", description=about, allow_abbrev=False)
     add_models_argument(parser)
+    only = "list the models of these folders only; can be given again"
+    parser.add_argument("--root", metavar="DIR", nargs="+", action="extend", default=[], help=only)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
     parser.set_defaults(run=run)
 
@@ -31,16 +35,22 @@ def add_models_argument(parser: argparse.ArgumentParser) -> None:
 
 def find_records(folders: Sequence[str]) -> tuple[ModelRecord, ...]:
     """The models in the usual folders and in these. Raises RequestError, field `models`, for a missing one."""
-    extra = tuple(Path(os.path.expanduser(folder)) for folder in folders)
-    for name, folder in zip(folders, extra, strict=True):
+    return scan((*default_roots(), *_existing(folders, "models")))
+
+
+def _existing(names: Sequence[str], field: str) -> tuple[Path, ...]:
+    folders = tuple(Path(os.path.expanduser(name)) for name in names)
+    for name, folder in zip(names, folders, strict=True):
         if not name or not folder.is_dir():
-            raise RequestError("models", f"there is no folder '{name}'.", "Check the path after --models.")
-    return scan((*default_roots(), *extra))
+            raise RequestError(field, f"there is no folder '{name}'.", f"Check the path after --{field}.")
+    return folders
 
 
 def run(args: argparse.Namespace) -> int:
     """Always 0: a model that cannot be used is an answer too."""
-    records = find_records(args.models)
+    extra = _existing(args.models, "models")
+    roots = (*_existing(args.root, "root"), *extra) if args.root else (*default_roots(), *extra)
+    records = scan(roots, progress=_progress if sys.stderr.isatty() else None)
     for record in records:
         if args.json:
             output.json_line(dataclasses.asdict(record))
@@ -49,6 +59,13 @@ def run(args: argparse.Namespace) -> int:
     if not records:
         output.say(f"No models were found. Put a diffusers folder into {default_roots()[-1]}.")
     return 0
+
+
+def _progress(done: int, count: int) -> None:
+    """A line on the terminal that is written over, and gone at the end."""
+    if done % 50 == 0 or done == count:
+        text = f"{done} of {count} files" if done < count else ""
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _lines(record: ModelRecord) -> Iterable[str]:

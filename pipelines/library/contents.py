@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -35,15 +36,13 @@ class Contents:
     @property
     def dtype(self) -> str:
         """Of the most numbers, in torch's words where it has one."""
-        amounts: dict[str, int] = {}
-        for name, kind in self.dtypes.items():
-            amounts[kind] = amounts.get(kind, 0) + count(self.shapes[name])
+        amounts = dict.fromkeys(self.dtypes.values(), 0)
+        if len(amounts) > 1:
+            for name, kind in self.dtypes.items():
+                amounts[kind] += count(self.shapes[name])
         most = max(amounts, key=lambda kind: amounts[kind], default="")
         return _TORCH.get(most, most if most[:1] in ("Q", "I") and "_" in most else most.lower())
 
 
 def count(shape: tuple[int, ...]) -> int:
-    numbers = 1
-    for side in shape:
-        numbers *= side
-    return numbers
+    return math.prod(shape)

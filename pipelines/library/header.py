@@ -5,9 +5,10 @@ Plain bounded reads: a hostile file costs a message, not memory, and a file that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -38,21 +39,53 @@ class Header:
     container: str = "safetensors"
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What stands at the start of a file, its tensors not looked at yet. `size_bytes` of the whole file."""
+
+    name: str
+    size_bytes: int
+    found: Contents | safetensors_file.Unread
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self.found.metadata
+
+
 def read_header(path: Path) -> Header:
     """Raises ModelError for whatever is not a whole safetensors or GGUF file, saying what it is instead."""
+    return header_of(read_start(path))
+
+
+def read_start(path: Path) -> Start:
+    """Raises ModelError for what is no safetensors or GGUF file; that it is whole, `header_of` tells."""
     name = path.name.encode("utf-8", "replace").decode()
+    with _as_model_error(name), open(path, "rb", opener=_opened) as file:
+        stat = os.fstat(file.fileno())
+        if not S_ISREG(stat.st_mode):
+            raise BrokenModel(f"{name} is not a file.", "Choose a file.")
+        start = file.read(64)
+        file.seek(0)
+        if start[:4] == gguf.MAGIC:
+            return Start(name, stat.st_size, gguf.read(file, stat.st_size))
+        if refusal := _refusal(name, start, stat.st_size):
+            raise refusal
+        return Start(name, stat.st_size, safetensors_file.read(file, stat.st_size))
+
+
+def header_of(start: Start) -> Header:
+    """Raises ModelError when the file is not whole."""
+    with _as_model_error(start.name):
+        if isinstance(start.found, Contents):
+            return _header(start.found, start.size_bytes, "gguf", start.name)
+        contents = safetensors_file.contents(start.found, start.size_bytes)
+        return _header(contents, start.size_bytes, "safetensors", start.name)
+
+
+@contextlib.contextmanager
+def _as_model_error(name: str) -> Iterator[None]:
     try:
-        with open(path, "rb", opener=_opened) as file:
-            stat = os.fstat(file.fileno())
-            if not S_ISREG(stat.st_mode):
-                raise BrokenModel(f"{name} is not a file.", "Choose a file.")
-            start = file.read(64)
-            file.seek(0)
-            if start[:4] == gguf.MAGIC:
-                return _header(gguf.read(file, stat.st_size), stat.st_size, "gguf", name)
-            if refusal := _refusal(name, start, stat.st_size):
-                raise refusal
-            return _header(safetensors_file.read(file, stat.st_size), stat.st_size, "safetensors", name)
+        yield
     except OSError as error:
         raise ModelError(
             f"{name} cannot be read: {error.strerror}.", "Check the file and its drive."

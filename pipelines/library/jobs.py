@@ -12,19 +12,18 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from pipelines.library.database import BUSY_S, is_damage, moved_aside
 from pipelines.spec.errors import EngineError, RequestError
 from pipelines.spec.request import GenerationRequest
 
 VERSION = 1
 KEPT_ENDED = 1000
-_BUSY_S = 5.0
 _LOG = logging.getLogger(__name__)
 
 # `outcome` is written once, when the job ends; until then queued and running follow from `started`.
@@ -82,9 +81,9 @@ class JobStore:
             try:
                 self._connection = _opened(path)
             except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                if not is_damage(error):
                     raise
-                self.set_aside = _moved_aside(path)
+                self.set_aside = moved_aside(path)
                 _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, self.set_aside)
                 self._connection = _opened(path)
 
@@ -183,7 +182,7 @@ def _stored(
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection, path)
     except BaseException:
@@ -211,21 +210,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(
         "SELECT id, request, owner, created, started, ended, outcome, message FROM job LIMIT 1"
     )
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    """Locked, full or read-only is no damage: the file itself may be well."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-
-
-def _moved_aside(path: Path) -> Path:
-    """The damaged file with its journal, out of the way under the day and time; both stay for a repair."""
-    target = path.with_name(f"{path.stem}.damaged-{datetime.now():%Y%m%d-%H%M%S-%f}{path.suffix}")
-    for ending in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{ending}", f"{target}{ending}")
-    return target
 
 
 @contextlib.contextmanager

@@ -5,34 +5,33 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.library.controlnets import CONFIG, controlnet_record, is_controlnet
+from pipelines.library.controlnets import controlnet_record
 from pipelines.library.detect.finding import Finding
 from pipelines.library.detect.folder import folder_finding
 from pipelines.library.detect.model import Evidence
 from pipelines.library.findings import with_error, with_finding
 from pipelines.library.folder_checks import check_folder, refuse_code
 from pipelines.library.folders import models_dir
-from pipelines.library.header import PICKLES, WEIGHTS
 from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json
 from pipelines.library.parts import file_record
-from pipelines.library.pieces import is_later_piece
+from pipelines.library.seen_tables import SeenTables
+from pipelines.library.walk import INDEX, walk
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, FolderFacts, Prediction
 from pipelines.spec.record import Format, Kind, ModelRecord, State
 
-MAX_DEPTH = 4
-INDEX = "model_index.json"
 FIRST_DEMO = "demo-sd"
 _LOG = logging.getLogger(__name__)
 
 
+@cache
 def demo_root() -> Path:
     """The folder of the models that ship with the program."""
     return Path(__file__).resolve().parents[2] / "assets" / "demo"
@@ -43,22 +42,12 @@ def default_roots() -> tuple[Path, ...]:
 
 
 def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
-    """Every diffusers folder and weight file under `roots`, at most MAX_DEPTH folders down.
-
-    In order of root and name.
+    """A record of all that `walk` finds under `roots`, read anew; `index.scan` remembers.
 
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
-    seen: set[Path] = set()
-    records: dict[str, ModelRecord] = {}
-    for root in roots:
-        for path in _found(root, MAX_DEPTH, seen):
-            record = record_of(path)
-            if record.id in records:
-                mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
-                record = dataclasses.replace(record, id=f"{record.id}-{mark}")
-            records[record.id] = record
-    return tuple(records.values())
+    tables = SeenTables()
+    return with_own_ids(record_of(Path(found.path), tables) for found in walk(roots))
 
 
 def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
@@ -70,62 +59,39 @@ def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
     return first
 
 
-def record_of(path: Path) -> ModelRecord:
-    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one."""
+def with_own_ids(records: Iterable[ModelRecord]) -> tuple[ModelRecord, ...]:
+    """No two of one id: the later one gets a mark that is its path's."""
+    by_id: dict[str, ModelRecord] = {}
+    for record in records:
+        if record.id in by_id:
+            mark = hashlib.sha256(record.path.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+            record = dataclasses.replace(record, id=f"{record.id}-{mark}")
+        by_id[record.id] = record
+    return tuple(by_id.values())
+
+
+def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
+    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one.
+
+    `seen` is what the files before it were.
+    """
     bare = _bare_record(path)
     if not path.is_dir():
-        return file_record(bare)
+        return file_record(bare, seen)
     return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
-
-
-def is_model(folder: Path) -> bool:
-    """Whether the folder is one model, rather than a place where models lie."""
-    return (folder / INDEX).is_file() or ((folder / CONFIG).is_file() and is_controlnet(folder))
-
-
-def _found(folder: Path, depth: int, seen: set[Path]) -> Iterator[Path]:
-    """Links are followed, but each real folder is visited once, so a loop of links ends.
-
-    A folder with a config.json is a part of a model, and so are the files in it.
-    """
-    try:
-        real = folder.resolve(strict=True)
-        if real in seen:
-            return
-        seen.add(real)
-        part = (folder / CONFIG).is_file()
-        if is_model(folder):
-            yield folder
-            return
-        with os.scandir(folder) as entries:
-            paths = sorted((entry.name, entry.path) for entry in entries)
-        below = [name for name, path in paths if depth and os.path.isdir(path)]
-        files = [] if part else [n for n, p in paths if _is_weights(n, p)]
-    except (OSError, RuntimeError) as error:
-        _LOG.info("not scanned: %s (%s)", folder, error)
-        return
-    yield from (folder / name for name in files)
-    for name in below:
-        yield from _found(folder / name, depth - 1, seen)
-
-
-def _is_weights(name: str, path: str) -> bool:
-    """A pipe is no file: reading it would never end."""
-    ends = (*WEIGHTS, *PICKLES)
-    listed = name.lower().endswith(ends) and not name.startswith(".") and os.path.isfile(path)
-    return listed and not is_later_piece(Path(path))
 
 
 def _bare_record(path: Path) -> ModelRecord:
     """Of a folder or a file, by its name alone."""
     demo = demo_root() in path.resolve().parents
-    name = path.name if path.is_dir() else path.stem
+    folder = path.is_dir()
+    name = path.name if folder else path.stem
     return ModelRecord(
         id=f"demo-{slug(name)}" if demo else slug(name),
         path=str(path.absolute()),
         title=name.encode("utf-8", "replace").decode(),
-        kind=Kind.CHECKPOINT if path.is_dir() else Kind.UNKNOWN,
-        format=Format.DIFFUSERS if path.is_dir() else Format.SINGLE_FILE,
+        kind=Kind.CHECKPOINT if folder else Kind.UNKNOWN,
+        format=Format.DIFFUSERS if folder else Format.SINGLE_FILE,
     )
 
 

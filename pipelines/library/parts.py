@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipelines.library.detect.embedding import A1111, SDXL_PAIR
 from pipelines.library.detect.file import detect
 from pipelines.library.detect.finding import Finding
 from pipelines.library.findings import not_yet, with_error, with_finding
-from pipelines.library.header import Header, read_header
+from pipelines.library.header import Header, header_of, read_start
 from pipelines.library.ip_adapters import ip_adapter_record
 from pipelines.library.pieces import pieces, read_pieces
+from pipelines.library.seen_tables import SeenTables
 from pipelines.library.side_facts import described, side_facts, told_family
 from pipelines.spec.errors import EngineError
 from pipelines.spec.record import Kind, ModelRecord
@@ -20,28 +22,53 @@ from pipelines.spec.record import Kind, ModelRecord
 MAX_YAML = 100_000
 
 
-def file_record(record: ModelRecord) -> ModelRecord:
-    """`record` of a weight file, with all that its header tells; the reason in `problem` if it is of no use."""
+def file_record(record: ModelRecord, seen: SeenTables | None = None) -> ModelRecord:
+    """`record` of a weight file, with all that its header tells; the reason in `problem` if it is of no use.
+
+    `seen` is what the files before it were.
+    """
     path = Path(record.path)
-    every = pieces(path)
+    if every := pieces(path):
+        return _pieces_record(record, every)
     try:
-        header = read_pieces(every) if every else read_header(path)
+        start = read_start(path)
+        own = side_facts(path)
+        told = told_family(start.metadata, own.get("family", ""))
+        if seen is not None and (finding := seen.finding(start, told)):
+            return _told_record(record, start.metadata, own, finding, start.size_bytes)
+        header = header_of(start)
+    except EngineError as error:
+        return with_error(record, error)
+    finding = detect(header, path.stem, told, _yaml(path))
+    if seen is not None:
+        seen.keep(start, told, finding)
+    return _header_record(record, header, own, finding)
+
+
+def _pieces_record(record: ModelRecord, every: tuple[Path, ...]) -> ModelRecord:
+    path = Path(record.path)
+    try:
+        header = read_pieces(every)
     except EngineError as error:
         return with_error(record, error)
     own = side_facts(path)
-    finding = file_finding(path, header, own.get("family", ""))
-    record = with_finding(described(record, header, own), finding)
-    record = dataclasses.replace(record, size_bytes=header.size_bytes, sharded=bool(every))
+    finding = detect(header, path.stem, told_family(header.metadata, own.get("family", "")), _yaml(path))
+    return dataclasses.replace(_header_record(record, header, own, finding), sharded=True)
+
+
+def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], finding: Finding) -> ModelRecord:
+    record = _told_record(record, header.metadata, own, finding, header.size_bytes)
     if finding.kind is Kind.EMBEDDING:
-        record = dataclasses.replace(record, trigger_words=(_word(path.stem, header.shapes),))
-    if finding.kind is Kind.IP_ADAPTER:
-        return ip_adapter_record(record, header)
-    return not_yet(record)
+        words = (_word(Path(record.path).stem, header.shapes),)
+        record = dataclasses.replace(record, trigger_words=words)
+    return ip_adapter_record(record, header) if finding.kind is Kind.IP_ADAPTER else record
 
 
-def file_finding(path: Path, header: Header, own: str = "") -> Finding:
-    """`own` is the family that the facts beside it name."""
-    return detect(header, path.stem, told_family(header, own), _yaml(path))
+def _told_record(
+    record: ModelRecord, metadata: Mapping[str, str], own: dict[str, Any], finding: Finding, size: int
+) -> ModelRecord:
+    record = with_finding(described(record, metadata, own), finding)
+    return not_yet(dataclasses.replace(record, size_bytes=size))
 
 
 def _yaml(path: Path) -> str:

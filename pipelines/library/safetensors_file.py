@@ -5,12 +5,18 @@ The format: 8 bytes length, that much JSON, then the tensors without a gap (hugg
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, BinaryIO, NoReturn
 
 from pipelines.library.contents import MAX_HEADER_BYTES, MAX_TENSORS, Contents, Damaged, count
 
 METADATA = "__metadata__"
+_QUOTED = b'"__metadata__"'
+_START = re.compile(rb'\s*\{\s*"__metadata__"\s*:\s*')
 # A table with more values than this is no model's; json would need gigabytes for it.
 MAX_LISTS, MAX_VALUES = 3 * MAX_TENSORS + 2, 20 * MAX_TENSORS  # the words in the metadata have commas too
 _BITS = {
@@ -24,8 +30,23 @@ _BITS = {
 }
 
 
-def read(file: BinaryIO, size: int) -> Contents:
-    """Raises Damaged, or what json raises, for anything that is no whole header."""
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A header as it lies in the file; of its JSON only the `metadata` are read.
+
+    `table` is the digest of the rest: files with the same one hold tensors of the same names, types and shapes. It is
+    empty where the metadata are not at the start, so that they cannot be told from the rest without reading all.
+    `begin` is where the tensors begin, in bytes.
+    """
+
+    begin: int
+    data: bytes
+    table: bytes = b""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read(file: BinaryIO, size: int) -> Unread:
+    """Raises Damaged, or what json raises, for anything that is no header at all."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or not length >= 2:
@@ -37,25 +58,45 @@ def read(file: BinaryIO, size: int) -> Contents:
     if length > MAX_HEADER_BYTES:
         raise Damaged(f"has a table of {length} bytes, far more than any model needs")
     file.seek(8)
-    entries = _parsed(file.read(length))
-    metadata = entries.pop(METADATA, None)
-    shapes, dtypes, end = _tensors(entries)
-    if 8 + length + end < size:
-        raise Damaged(f"holds {size - 8 - length - end} bytes that belong to no tensor")
-    return Contents(shapes=shapes, dtypes=dtypes, metadata=_texts(metadata), end=8 + length + end)
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    if data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES:
+    data = file.read(length)
+    if len(data) > MAX_LISTS and (  # a shorter one cannot hold as many
+        data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES
+    ):
         raise Damaged("has a table of more tensors than any model has")
-    entries = json.loads(data.decode(), parse_constant=_refused)
+    metadata, table = _split(data)
+    return Unread(begin=8 + length, data=data, table=table, metadata=metadata)
+
+
+def _split(data: bytes) -> tuple[dict[str, str], bytes]:
+    """The metadata, and the digest of what is behind them."""
+    start = _START.match(data)
+    if start is None:
+        return {}, b"" if _QUOTED in data else hashlib.sha256(data).digest()
+    text = data.decode()
+    metadata, end = _DECODER.raw_decode(text, start.end())
+    behind = len(text[:end].encode())
+    if data.find(_QUOTED, behind) >= 0:
+        return _texts(metadata), b""
+    return _texts(metadata), hashlib.sha256(memoryview(data)[behind:]).digest()
+
+
+def contents(unread: Unread, size: int) -> Contents:
+    """Raises Damaged, or what json raises, for anything that is no whole header of a file of `size` bytes."""
+    entries = _DECODER.decode(unread.data.decode())
     if not isinstance(entries, dict):
         raise Damaged("has a damaged header")
-    return entries
+    metadata = entries.pop(METADATA, None)
+    shapes, dtypes, end = _tensors(entries)
+    if unread.begin + end < size:
+        raise Damaged(f"holds {size - unread.begin - end} bytes that belong to no tensor")
+    return Contents(shapes=shapes, dtypes=dtypes, metadata=_texts(metadata), end=unread.begin + end)
 
 
 def _refused(constant: str) -> NoReturn:
     raise ValueError(constant)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refused)
 
 
 def _texts(metadata: Any) -> dict[str, str]:
@@ -66,23 +107,27 @@ def _texts(metadata: Any) -> dict[str, str]:
 
 
 def _tensors(entries: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], dict[str, str], int]:
-    """Shapes, types and where the last tensor ends; each begins where the one before it ended."""
-    shapes, dtypes, places = {}, {}, []
-    for name, entry in entries.items():
-        kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(shape, list) or not all(
-            type(n) is int and 0 <= n < 1 << 64 for n in (*shape, begin, end)
-        ):
-            raise Damaged("has a damaged header")
-        if kind not in _BITS:
-            raise Damaged(f"holds numbers of a type that is not known ({str(kind)[:40]})")
-        if (end - begin) * 8 != count(tuple(shape)) * _BITS[kind]:
+    """Shapes, types and where the last tensor ends; each begins where the one before it ended.
+
+    A header has thousands of tensors, so each check goes over all of them at once.
+    """
+    kinds = [entry["dtype"] for entry in entries.values()]
+    sides = [entry["shape"] for entry in entries.values()]
+    places = [entry["data_offsets"] for entry in entries.values()]
+    if not {*map(type, sides), *map(type, places)} <= {list} or not {*map(len, places)} <= {2}:
+        raise Damaged("has a damaged header")
+    numbers = [*chain.from_iterable(sides), *chain.from_iterable(places)]
+    if not {*map(type, numbers)} <= {int} or (numbers and not 0 <= min(numbers) <= max(numbers) < 1 << 64):
+        raise Damaged("has a damaged header")
+    if unknown := [kind for kind in kinds if kind not in _BITS]:
+        raise Damaged(f"holds numbers of a type that is not known ({str(unknown[0])[:40]})")
+    shapes = list(map(tuple, sides))
+    for kind, shape, (begin, end) in zip(kinds, shapes, places, strict=True):
+        if (end - begin) * 8 != count(shape) * _BITS[kind]:
             raise Damaged("has a damaged header: a tensor's size is not that of its shape")
-        shapes[name], dtypes[name] = tuple(shape), kind
-        places.append((begin, end))
     last = 0
     for begin, end in sorted(places):
         if begin != last:
             raise Damaged("has a damaged header: its tensors overlap or leave a gap")
         last = end
-    return shapes, dtypes, last
+    return dict(zip(entries, shapes, strict=True)), dict(zip(entries, kinds, strict=True)), last

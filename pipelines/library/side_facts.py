@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.library.header import Header
 from pipelines.library.own_facts import own_facts
 from pipelines.spec.record import ModelRecord
 
@@ -22,14 +22,14 @@ def side_facts(path: Path) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name in _FACTS}
 
 
-def described(record: ModelRecord, header: Header, own: dict[str, Any]) -> ModelRecord:
+def described(record: ModelRecord, metadata: Mapping[str, str], own: dict[str, Any]) -> ModelRecord:
     """With a title, a description and the words that call it: the maker's own facts before the metadata's."""
     told = {
-        "title": header.metadata.get("modelspec.title", ""),
-        "description": header.metadata.get("modelspec.description", ""),
+        "title": metadata.get("modelspec.title", ""),
+        "description": metadata.get("modelspec.description", ""),
     }
     text = {name: own.get(name) or value.strip()[:2000] for name, value in told.items()}
-    words = header.metadata.get("modelspec.trigger_phrase", "").strip()[:200]
+    words = metadata.get("modelspec.trigger_phrase", "").strip()[:200]
     return dataclasses.replace(
         record,
         title=text["title"] or record.title,
@@ -38,7 +38,7 @@ def described(record: ModelRecord, header: Header, own: dict[str, Any]) -> Model
     )
 
 
-def told_family(header: Header, own: str) -> str:
+def told_family(metadata: Mapping[str, str], own: str) -> str:
     """The family that the maker names: in his own facts, else in the metadata of the trainer."""
-    words = (header.metadata.get(name, "").strip() for name in _WORDS)
+    words = (metadata.get(name, "").strip() for name in _WORDS)
     return own or next((word[:100] for word in words if word), "")

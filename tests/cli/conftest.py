@@ -93,6 +93,6 @@ def _refused(constant: str) -> None:
 @pytest.fixture
 def headless(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Headless:
     command = Headless(tmp_path / "out", capsys)
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: RECORDS)
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots, **_: RECORDS)
     monkeypatch.setattr("pipelines.runtime.engine.build", command.build)
     return command

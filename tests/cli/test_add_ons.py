@@ -37,7 +37,9 @@ EYES = ModelRecord(
 
 @pytest.fixture
 def parts(headless, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (INK, *RECORDS, WOOL, CANNY, TOY, EYES))
+    monkeypatch.setattr(
+        "pipelines.cli.models.scan", lambda roots, **_: (INK, *RECORDS, WOOL, CANNY, TOY, EYES)
+    )
     return headless
 
 

@@ -18,7 +18,7 @@ OTHERS = tuple(
 
 @pytest.fixture
 def families(headless, monkeypatch):
-    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots: (*RECORDS, *OTHERS))
+    monkeypatch.setattr("pipelines.cli.models.scan", lambda roots, **_: (*RECORDS, *OTHERS))
     return headless
 
 

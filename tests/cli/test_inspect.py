@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pickle
@@ -207,3 +208,31 @@ def inspected(place: Path, folders: list[str]) -> list[dict]:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_hashes_are_shown_once_they_are_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMULSION_HOME", str(tmp_path / "home"))
+    path = file(tmp_path / "Ink.safetensors", kohya(768))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def hashes(*flags: str):
+        assert main(["inspect", str(path), "--json", *flags]) == 0
+        return json.loads(capsys.readouterr().out)["hashes"]
+
+    assert hashes() is None
+    assert not (tmp_path / "home").exists(), "only to look leaves nothing behind"
+    made = hashes("--hash")
+    assert (made["sha256"], made["autov2"], len(made["autov3"])) == (digest, digest[:10], 12)
+    assert hashes() == made
+
+
+def test_models_of_some_folders_only(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EMULSION_HOME", str(tmp_path / "home"))
+    for name in ("a", "b", "c"):
+        file(tmp_path / name / f"{name}.safetensors", kohya(768))
+    roots = [str(tmp_path / name) for name in ("a", "b")]
+    for _ in range(2):
+        assert main(["models", "--json", "--root", *roots]) == 0
+        assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["a", "b"]
+    assert (tmp_path / "home" / "data" / "models.sqlite").is_file()
+    assert main(["models", "--root", str(tmp_path / "none")]) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
 
 from pipelines.library.detect.finding import Finding
 from pipelines.library.detect.lora import Adapter
@@ -48,11 +49,16 @@ def adapter_finding(shapes: Mapping[str, tuple[int, ...]], told: str) -> Finding
 
 
 def _owner(adapter: Adapter, kind: Kind) -> Family | Other | None:
-    layers = adapter.denoiser
-    for owner in (*OTHERS, *FAMILIES):
-        if any(not missing(each, layers.shape_of) for each in owner.signs.lora):
-            return owner
+    if owner := _owner_of_layers(tuple(adapter.denoiser.shapes.items())):
+        return owner
     return owner_of(Tensors(adapter.shapes), "") if kind is Kind.CONTROL_LORA else None
+
+
+@lru_cache(64)  # thousands of LoRAs change the same layers, each with a rank of its own
+def _owner_of_layers(layers: tuple[tuple[str, tuple[int, ...]], ...]) -> Family | Other | None:
+    shape_of = Tensors(dict(layers)).shape_of
+    owners = (*OTHERS, *FAMILIES)
+    return next((o for o in owners if any(not missing(each, shape_of) for each in o.signs.lora)), None)
 
 
 def _told(adapter: Adapter, told: str) -> Family:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 
-from pipelines.library.detect.tensors import Tensors
+from pipelines.library.detect.tensors import Tensors, lines
 
 Shape = tuple[int, ...]
 
@@ -86,41 +86,37 @@ class Adapter:
     shapes: Mapping[str, Shape]
 
     @cached_property
+    def _lines(self) -> str:
+        return lines(self.shapes)
+
+    @cached_property
     def lycoris(self) -> str:
         """The kind that is no plain LoRA, empty for a plain one."""
-        ends = {name.rpartition(".")[2] for name in self.shapes}
-        ends |= {".".join(name.rsplit(".", 2)[-2:]) for name in self.shapes}
-        return next((kind for end, kind in _KINDS if end in ends), "")
-
-    @property
-    def layout(self) -> str:
-        if any("_lora1." in name or "_lora2." in name for name in self.shapes):
-            return "xlabs"
-        for start, layout in _LAYOUTS:
-            if any(name.startswith(start) for name in self.shapes):
-                return layout
-        return (
-            "bfl"
-            if any(name.startswith(("double_blocks.", "single_blocks.")) for name in self.shapes)
-            else "diffusers"
+        return next(
+            (kind for end, kind in _KINDS if f".{end}\n" in self._lines or f"\n{end}\n" in self._lines), ""
         )
 
     @property
-    def parts(self) -> tuple[str, ...]:
-        return tuple(sorted({part or "denoiser" for part, _, _ in self._placed}))
+    def layout(self) -> str:
+        if "_lora1." in self._lines or "_lora2." in self._lines:
+            return "xlabs"
+        for start, layout in _LAYOUTS:
+            if f"\n{start}" in self._lines:
+                return layout
+        bfl = "\ndouble_blocks." in self._lines or "\nsingle_blocks." in self._lines
+        return "bfl" if bfl else "diffusers"
 
-    @cached_property
-    def _placed(self) -> list[tuple[str, str, Shape]]:
-        """(part, name without what stands before it, shape) of every tensor."""
-        return [(*_part(name), shape) for name, shape in self.shapes.items()]
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(sorted({part or "denoiser" for part, _, _ in map(_place, self.shapes)}))
 
     @cached_property
     def denoiser(self) -> Tensors:
         """The layers of the denoiser by their names with '_' for '.', as (out, in); 0 where a side does not show."""
         layers: dict[str, dict[str, Shape]] = {}
-        for part, own, shape in self._placed:
-            if not part and (end := _END.search(own, max(0, len(own) - _LONGEST_END))):
-                layers.setdefault(own[: end.start()].replace(".", "_"), {})[_half(end.group())] = shape
+        for (part, layer, half), shape in zip(map(_place, self.shapes), self.shapes.values(), strict=True):
+            if not part and half:
+                layers.setdefault(layer, {})[half] = shape
         return Tensors({name: _sides(halves) for name, halves in layers.items()})
 
     @property
@@ -142,6 +138,16 @@ def _part(name: str) -> tuple[str, str]:
     return _part(own) if match[0] == "base_model.model." else (_PARTS[match[0]], own)
 
 
+@lru_cache(16384)  # the names of all LoRAs of some trainers; each of these has thousands of files
+def _place(name: str) -> tuple[str, str, str]:
+    """(part, name of the layer with '_' for '.', what the tensor is of it); the last is empty for what is of none."""
+    part, own = _part(name)
+    match = _END.search(own, max(0, len(own) - _LONGEST_END))
+    return (
+        (part, "", "") if match is None else (part, own[: match.start()].replace(".", "_"), _half(match[0]))
+    )
+
+
 @cache
 def _half(end: str) -> str:
     """What a tensor is of its layer, by the end of its name."""
@@ -154,10 +160,11 @@ def _half(end: str) -> str:
 
 def _sides(halves: Mapping[str, Shape]) -> Shape:
     """(out, in) of a layer: what comes out of its second half, what goes into its first one; a LoKr is a product."""
-    one, two = _factor(halves, "w1"), _factor(halves, "w2")
-    if one and two:
-        return one[0] * two[0], one[1] * two[1]
     up, down = halves.get("up", ()), halves.get("down", ())
+    if not (up and down):
+        one, two = _factor(halves, "w1"), _factor(halves, "w2")
+        if one and two:
+            return one[0] * two[0], one[1] * two[1]
     return up[0] if len(up) > 1 else 0, down[1] if len(down) > 1 else 0
 
 

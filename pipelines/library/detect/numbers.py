@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from math import prod
 
 from pipelines.library.contents import count
+from pipelines.library.detect.tensors import lines
 from pipelines.library.header import Header
 
 Shape = tuple[int, ...]
@@ -29,7 +30,7 @@ _PACKED = {"nf4": ".quant_state.bitsandbytes__nf4", "fp4": ".quant_state.bitsand
 
 def quantisation(header: Header) -> str:
     """'fp8_e4m3', 'fp8_e4m3_scaled', 'nf4', 'svdquant', GGUF's own word, or empty for plain numbers."""
-    names = header.shapes.keys()
+    names = lines(header.shapes)
     for word, mark in _PACKED.items():
         if _any(names, (mark,)):
             return word
@@ -44,8 +45,9 @@ def quantisation(header: Header) -> str:
     return f"{word}_scaled" if _any(names, _SCALES) else word
 
 
-def _any(names: Iterable[str], ends: tuple[str, ...]) -> bool:
-    return any(name.endswith(ends) for name in names)
+def _any(names: str, ends: tuple[str, ...]) -> bool:
+    """Whether a line ends so: one search over all names is a hundred times as fast as one each."""
+    return any(f"{end}\n" in names for end in ends)
 
 
 def _amount(header: Header, kind: str) -> int:
@@ -67,6 +69,9 @@ def dtype(header: Header, quantised: str) -> str:
 def parameters(header: Header, quantised: str) -> int:
     """The numbers of the model itself: without a running average of it and what the quantisers put beside."""
     packed = 2 if quantised in _PACKED else 1
+    names = lines(header.shapes)
+    if packed == 1 and "\nmodel_ema." not in names and not _any(names, _BESIDE):
+        return sum(map(prod, header.shapes.values()))
     total = 0
     for name, shape in header.shapes.items():
         if not name.startswith("model_ema.") and not name.endswith(_BESIDE):

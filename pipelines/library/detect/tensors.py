@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, cached_property
 
 Shape = tuple[int, ...]
@@ -56,7 +56,7 @@ class Tensors:
 
     @cached_property
     def _lines(self) -> str:
-        return "\n" + "".join(f"{name.replace(_BREAK, ' ')}{_BREAK}" for name in self.shapes)
+        return lines(self.shapes)
 
     @cached_property
     def _names(self) -> dict[str, str]:
@@ -78,6 +78,14 @@ class Tensors:
         begin = self._lines.rfind("\n", 0, match.start() + 1) + 1
         end = self._lines.find("\n", begin)
         return self._names[self._lines[begin:end]]
+
+
+def lines(names: Collection[str]) -> str:
+    """All names in one text, with a break before and behind each."""
+    text = f"{_BREAK}{_BREAK.join(names)}{_BREAK}" if names else _BREAK
+    if text.count(_BREAK) > len(names) + 1:
+        return lines([name.replace(_BREAK, " ") for name in names])
+    return text
 
 
 @cache

@@ -1,0 +1,134 @@
+"""Where models lie under the model folders: weight files and model folders, and what shows that one has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.library.controlnets import CONFIG, is_controlnet
+from pipelines.library.header import PICKLES, WEIGHTS
+from pipelines.library.pieces import is_later_piece, pieces
+from pipelines.library.side_facts import SIDE_FACTS
+
+MAX_DEPTH = 4
+INDEX = "model_index.json"
+_IN_A_MODEL = 3  # a folder's parts and what is in them
+_ENDS = (*WEIGHTS, *PICKLES)
+_SIDES = (SIDE_FACTS, ".yaml")  # behind a file's stem: what its record is made of besides
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A weight file or a model's folder; `path` is absolute.
+
+    `stamp` is the size and the time of the file, empty of a folder; `mark` tells the same of all else that its record
+    depends on. Both serve to be compared only.
+    """
+
+    path: str
+    stamp: str
+    mark: str
+
+
+def walk(roots: Iterable[Path]) -> Iterator[Found]:
+    """Every diffusers folder and weight file under `roots`, at most MAX_DEPTH folders down, in order of root and name.
+
+    Links are followed, but each real folder is visited once, so a loop of links ends. A folder that cannot be read is
+    left out.
+    """
+    seen: set[str] = set()
+    for root in roots:
+        yield from _below(os.path.abspath(root), MAX_DEPTH, seen)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether the folder is one model, rather than a place where models lie."""
+    return (folder / INDEX).is_file() or ((folder / CONFIG).is_file() and is_controlnet(folder))
+
+
+def _below(folder: str, depth: int, seen: set[str]) -> Iterator[Found]:
+    """A folder with a config.json is a part of a model, and so are the files in it."""
+    try:
+        real = os.path.realpath(folder, strict=True)
+        if real in seen:
+            return
+        seen.add(real)
+        if is_model(Path(folder)):
+            yield Found(folder, "", _mark_of_all(folder))
+            return
+        with os.scandir(folder) as listed:
+            entries = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.name)}
+        files = [] if CONFIG in entries else [found for e in entries.values() if (found := _file(e, entries))]
+        below = [entry.path for entry in entries.values() if depth and _is_folder(entry)]
+    except (OSError, RuntimeError) as error:
+        _LOG.info("not scanned: %s (%s)", folder, error)
+        return
+    yield from files
+    for path in below:
+        yield from _below(path, depth - 1, seen)
+
+
+def _file(entry: os.DirEntry[str], beside: dict[str, os.DirEntry[str]]) -> Found | None:
+    """None for what is no weight file. A pipe is no file: reading it would never end."""
+    name = entry.name
+    if not name.lower().endswith(_ENDS) or name.startswith(".") or not _is_file(entry):
+        return None
+    piece = "-of-" in name
+    if piece and is_later_piece(Path(entry.path)):
+        return None
+    stem = name.rpartition(".")[0]
+    names = [f"{stem}{end}" for end in _SIDES]
+    if piece:
+        names += (path.name for path in pieces(Path(entry.path)))
+    mark = " ".join(_stamp(beside[each]) for each in names if each in beside)
+    return Found(entry.path, _stamp(entry), mark)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """A link to itself is nothing; to ask it raises."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _stamp(entry: os.DirEntry[str]) -> str:
+    """Of a file; 'gone' of a link that leads nowhere."""
+    try:
+        stat = entry.stat()
+    except OSError:
+        return "gone"
+    return stamp_of(stat)
+
+
+def stamp_of(stat: os.stat_result) -> str:
+    return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def _mark_of_all(folder: str) -> str:
+    digest = hashlib.sha256()
+    for line in _lines(folder, _IN_A_MODEL):
+        digest.update(os.fsencode(line) + b"\0")
+    return digest.hexdigest()
+
+
+def _lines(folder: str, depth: int) -> Iterator[str]:
+    with os.scandir(folder) as listed:
+        entries = sorted(listed, key=lambda entry: entry.name)
+    for entry in entries:
+        if not _is_folder(entry):
+            yield f"{entry.path} {_stamp(entry)}"
+        elif depth:
+            yield from _lines(entry.path, depth - 1)
