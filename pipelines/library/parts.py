@@ -12,9 +12,12 @@ from pipelines.library.detect.finding import Finding
 from pipelines.library.findings import not_yet, with_error, with_finding
 from pipelines.library.header import Header, read_header
 from pipelines.library.ip_adapters import ip_adapter_record
+from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
-from pipelines.library.side_facts import described, side_facts, told_family
+from pipelines.library.side_facts import brought_facts, described, side_facts, told_family
+from pipelines.library.single_file import can_load
 from pipelines.spec.errors import EngineError
+from pipelines.spec.families import by_id
 from pipelines.spec.record import Kind, ModelRecord
 
 MAX_YAML = 100_000
@@ -36,7 +39,19 @@ def file_record(record: ModelRecord) -> ModelRecord:
         record = dataclasses.replace(record, trigger_words=(_word(path.stem, header.shapes),))
     if finding.kind is Kind.IP_ADAPTER:
         return ip_adapter_record(record, header)
-    return not_yet(record)
+    if not _is_whole(record, header):
+        return not_yet(record)
+    family = by_id(record.family)
+    return without_misfits(
+        dataclasses.replace(record, needs=(), **brought_facts(path, header)), family, family.latent.channels
+    )
+
+
+def _is_whole(record: ModelRecord, header: Header) -> bool:
+    """Whether it is a checkpoint that can be drawn with. `needs` is no measure: it takes encoders for their widths."""
+    if record.kind is not Kind.CHECKPOINT or not record.family or record.sharded:
+        return False
+    return can_load(header, by_id(record.family), record.quantisation)
 
 
 def file_finding(path: Path, header: Header, own: str = "") -> Finding:
