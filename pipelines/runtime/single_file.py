@@ -31,6 +31,7 @@ _DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # fmt: skip
+_CHUNK = 1 << 20  # bytes that are converted at once; more would leave the cache in between
 _TEXT = "text_model."
 # Of transformers' configs: which code computes, and in which precision, is not for a file to say.
 _NOT_SETTINGS = ("_", "attn_implementation", "dtype", "torch_dtype", "auto_map", "experts_implementation")
@@ -120,9 +121,8 @@ class FileLoad:
         self, places: Mapping[str, Place], names: Mapping[str, Stored]
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """In the order of the file, which a disk reads fastest. One from which several are cut is read once."""
-        room = torch.empty(
-            max((places[s.name].size_bytes for s in names.values()), default=0), dtype=torch.uint8
-        )
+        cut = [places[stored.name].size_bytes for stored in names.values() if not self._is_direct(stored)]
+        room = torch.empty(max((_CHUNK, *cut)), dtype=torch.uint8)
         inside, whole = "", room
         # Plain reads and no map: a file that shrinks must not take the process with it, and the pages of a map would
         # count as a second copy of the weights.
@@ -130,8 +130,8 @@ class FileLoad:
             for name, stored in sorted(names.items(), key=lambda item: places[item[1].name].begin):
                 self.job.check()
                 place = places[stored.name]
-                if self._is_as_wanted(place, stored):
-                    yield name, _read(file, place, torch.empty(place.size_bytes, dtype=torch.uint8))
+                if self._is_direct(stored):
+                    yield name, _read_as(self.dtype, file, place, room)
                     continue
                 if inside != stored.name:
                     inside, whole = stored.name, _read(file, place, room[: place.size_bytes])
@@ -141,23 +141,48 @@ class FileLoad:
                 dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
                 yield name, tensor.to(self.device, dtype, copy=True, memory_format=torch.contiguous_format)
 
-    def _is_as_wanted(self, place: Place, stored: Stored) -> bool:
-        """Whether the bytes of the file are those of the weight."""
-        return self.device.type == "cpu" and not stored.then and _DTYPES.get(place.dtype) is self.dtype
+    def _is_direct(self, stored: Stored) -> bool:
+        """Whether the numbers of the file are those of the weight, in their order and on this side."""
+        return self.device.type == "cpu" and not stored.then
 
 
 def _read(file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:
     """The tensor, in the bytes of `room`."""
+    dtype = _dtype(place)
+    file.seek(place.begin)
+    _fill(file, room)
+    return room.view(dtype).view(place.shape)
+
+
+def _read_as(dtype: torch.dtype, file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:
+    """The tensor in another precision, through as much of `room` as the processor's own memory holds."""
+    own = _dtype(place)
+    if own is dtype or not own.is_floating_point:
+        return _read(file, place, torch.empty(place.size_bytes, dtype=torch.uint8))
+    result = torch.empty(place.shape, dtype=dtype)
+    flat, step = result.view(-1), _CHUNK // own.itemsize
+    file.seek(place.begin)
+    for begin in range(0, flat.numel(), step):
+        part = flat[begin : begin + step]
+        piece = room[: part.numel() * own.itemsize]
+        _fill(file, piece)
+        part.copy_(piece.view(own))
+    return result
+
+
+def _dtype(place: Place) -> torch.dtype:
     if place.dtype not in _DTYPES:
         raise ModelError(f"Numbers of the type '{place.dtype}' cannot be loaded.", "Choose another model.")
+    return _DTYPES[place.dtype]
+
+
+def _fill(file: Any, room: torch.Tensor) -> None:
     into = memoryview(room.numpy())
-    file.seek(place.begin)
     while len(into):
         count = file.readinto(into)
         if not count:
             raise IncompleteModel("The file ended while it was read.", "Is something else writing it?")
         into = into[count:]
-    return room.view(_DTYPES[place.dtype]).view(place.shape)
 
 
 def _empty(class_name: str, config: Mapping[str, Any]) -> Any:
