@@ -177,7 +177,7 @@ def _dtype(place: Place) -> torch.dtype:
 
 
 def _fill(file: Any, room: torch.Tensor) -> None:
-    into = memoryview(room.numpy())
+    into = room.numpy().data
     while len(into):
         count = file.readinto(into)
         if not count:

@@ -174,6 +174,6 @@ def _write(file: BinaryIO, tensors: list[_Tensor], metadata: Mapping[str, str], 
     file.write(len(header).to_bytes(8, "little") + header)
     done = 0
     for tensor in tensors:
-        file.write(memoryview(tensor.value().reshape(-1).view(torch.uint8).numpy()))
+        file.write(tensor.value().reshape(-1).view(torch.uint8).numpy().data)
         done += tensor.like.nbytes
         progress(done, size)

@@ -155,7 +155,8 @@ def _loads(name: str, file: Path, args: argparse.Namespace) -> int:
         ) as whole:  # into the system's memory, or the first load alone pays for the disk
             while whole.read(_CHUNK):
                 pass
-        side("ours"), side("theirs")  # the imports as well
+        for which in ("ours", "theirs"):  # and their imports
+            side(which)
         pairs = in_turns(lambda: side("ours"), lambda: side("theirs"), args.pairs, AB)
     failed = 0
     for key, limit in (("ready_s", MAX_TIME_RATIO), ("ready_cpu_s", MAX_TIME_RATIO), ("load_s", None)):

@@ -6,6 +6,8 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -108,16 +110,12 @@ def test_what_the_folder_says_of_itself_comes_along(single, name):
 def test_the_tokenizer_is_the_folders(single):
     """Built from the words and not from the file of the library, which is how transformers 5.23 does it too."""
     config = read(single / "sd.safetensors", by_id("sd1")).configs["tokenizer"]
-    ours, theirs = _tokenizer(config), _LOADERS["CLIPTokenizer"](_Folder(demo_root() / "sd" / "tokenizer"))
+    folder: Any = SimpleNamespace(folder=demo_root() / "sd" / "tokenizer")
+    ours, theirs = _tokenizer(config), _LOADERS["CLIPTokenizer"](folder)
     for text in ("a red circle, and a blue SQUARE", "", "ü 空 🎨", "a " * 100):
         kinds = {"padding": "max_length", "truncation": True, "max_length": 77}
         assert ours(text, **kinds).input_ids == theirs(text, **kinds).input_ids
     assert (ours.pad_token_id, ours.model_max_length) == (theirs.pad_token_id, theirs.model_max_length)
-
-
-class _Folder:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
 
 def places(shapes) -> dict[str, Place]:
@@ -152,7 +150,7 @@ def test_published_files_fill_every_weight(name):
 def test_the_names_that_are_written_are_read_again(family):
     """At the true sizes: there and back again no weight is lost, and none is another."""
     for part, row in by_id(family).file_parts.items():
-        module = on_meta(MODELS[TRUE_SIZES[family]].parts[part])
+        module: Any = on_meta(MODELS[TRUE_SIZES[family]].parts[part])
         assert module is not None
         wanted = dict(module.named_parameters())
         config = dict(module.config) if hasattr(module, "save_config") else {}
@@ -179,7 +177,7 @@ def test_other_programs_find_the_names_they_know(name, size):
     }
     written = {}
     for part, row in by_id(size).file_parts.items():
-        module = on_meta(MODELS[TRUE_SIZES[size]].parts[part])
+        module: Any = on_meta(MODELS[TRUE_SIZES[size]].parts[part])
         assert module is not None
         own = dict(module.named_parameters())
         config = dict(module.config) if hasattr(module, "save_config") else {}
