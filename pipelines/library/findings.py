@@ -10,7 +10,7 @@ from pipelines.spec.record import Kind, ModelRecord, State
 
 _STATES = {IncompleteModel: State.INCOMPLETE, UnsafeModel: State.UNSAFE, BrokenModel: State.BROKEN}
 
-_FOLDER = "Models in one file cannot be loaded yet. Use the diffusers folder of it."
+_FOLDER = "Such a model in one file cannot be loaded yet. Use the diffusers folder of it."
 # What is recognised in a single file and has no use in this program so far. A row goes when its use comes.
 NOT_YET: dict[Kind, str] = {
     Kind.CHECKPOINT: _FOLDER,

@@ -18,7 +18,7 @@ from pipelines.library.findings import with_error, with_finding
 from pipelines.library.folder_checks import check_folder, refuse_code
 from pipelines.library.folders import models_dir
 from pipelines.library.names import slug
-from pipelines.library.own_facts import own_facts, read_json
+from pipelines.library.own_facts import own_facts, read_json, without_misfits
 from pipelines.library.parts import file_record
 from pipelines.library.seen_tables import SeenTables
 from pipelines.library.walk import INDEX, walk
@@ -104,7 +104,8 @@ def _record(folder: Path, record: ModelRecord) -> ModelRecord:
         if not record.family:
             return record
         family = by_id(record.family)
-        record = _without_misfits(record, family, folder)
+        channels = _json_or_nothing(folder / "vae" / "config.json").get("latent_channels")
+        record = without_misfits(record, family, channels or family.latent.channels)
         side = record.native_size or _native_size(folder, family)
         record = dataclasses.replace(record, native_size=side)
         if record.state is not State.READY:
@@ -163,16 +164,3 @@ def _prediction(folder: Path) -> str:
     if value not in tuple(Prediction):
         raise ModelError(f"Models that predict '{str(value)[:40]}' are not supported.")
     return str(value)
-
-
-def _without_misfits(record: ModelRecord, family: Family, folder: Path) -> ModelRecord:
-    """Of its own facts those that this family and its VAE can use: the others would fail every picture."""
-    rule, side = family.sizes, record.native_size
-    if side and (side % rule.step or not rule.minimum <= side <= rule.maximum):
-        _LOG.warning("%s: emulsion.json: native_size is left out: %s does not fit", record.id, side)
-        record = dataclasses.replace(record, native_size=0)
-    channels = _json_or_nothing(folder / "vae" / "config.json").get("latent_channels", family.latent.channels)
-    if record.latent_rgb and len(record.latent_rgb) != channels:
-        _LOG.warning("%s: emulsion.json: latent_rgb is left out: it needs a row a channel", record.id)
-        record = dataclasses.replace(record, latent_rgb=())
-    return record

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipelines.library.names import slug
 from pipelines.spec.errors import EngineError, ModelError
+from pipelines.spec.families.base import Family
+from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, Sampling
 from pipelines.spec.validate import problems
 
@@ -37,6 +41,11 @@ def own_facts(path: Path) -> dict[str, Any]:
         facts = read_json(path)
     except ModelError:
         return {}
+    return checked_facts(facts, path)
+
+
+def checked_facts(facts: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Those that are right; `path` is where they stand."""
     fields: dict[str, Any] = {}
     for name, read in _FACTS.items():
         if name in facts:
@@ -45,6 +54,21 @@ def own_facts(path: Path) -> dict[str, Any]:
             except (EngineError, ValueError, TypeError, OverflowError) as error:
                 _LOG.warning("%s: %s is left out: %s", path, name, error)
     return fields
+
+
+def without_misfits(record: ModelRecord, family: Family, channels: int) -> ModelRecord:
+    """Of its own facts those that this family and its VAE can use: the others would fail every picture.
+
+    `channels` are those of the latents.
+    """
+    rule, side = family.sizes, record.native_size
+    if side and (side % rule.step or not rule.minimum <= side <= rule.maximum):
+        _LOG.warning("%s: emulsion.json: native_size is left out: %s does not fit", record.id, side)
+        record = dataclasses.replace(record, native_size=0)
+    if record.latent_rgb and len(record.latent_rgb) != channels:
+        _LOG.warning("%s: emulsion.json: latent_rgb is left out: it needs a row a channel", record.id)
+        record = dataclasses.replace(record, latent_rgb=())
+    return record
 
 
 def _text(value: Any) -> str:

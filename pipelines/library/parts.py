@@ -13,10 +13,13 @@ from pipelines.library.detect.finding import Finding
 from pipelines.library.findings import not_yet, with_error, with_finding
 from pipelines.library.header import Header, header_of, read_start
 from pipelines.library.ip_adapters import ip_adapter_record
+from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
 from pipelines.library.seen_tables import SeenTables
-from pipelines.library.side_facts import described, side_facts, told_family
+from pipelines.library.side_facts import brought_facts, described, side_facts, told_family
+from pipelines.library.single_file import can_load
 from pipelines.spec.errors import EngineError
+from pipelines.spec.families import by_id
 from pipelines.spec.record import Kind, ModelRecord
 
 MAX_YAML = 100_000
@@ -35,7 +38,7 @@ def file_record(record: ModelRecord, seen: SeenTables | None = None) -> ModelRec
         own = side_facts(path)
         told = told_family(start.metadata, own.get("family", ""))
         if seen is not None and (finding := seen.finding(start, told)):
-            return _told_record(record, start.metadata, own, finding, start.size_bytes)
+            return not_yet(_told_record(record, start.metadata, own, finding, start.size_bytes))
         header = header_of(start)
     except EngineError as error:
         return with_error(record, error)
@@ -53,7 +56,7 @@ def _pieces_record(record: ModelRecord, every: tuple[Path, ...]) -> ModelRecord:
         return with_error(record, error)
     own = side_facts(path)
     finding = detect(header, path.stem, told_family(header.metadata, own.get("family", "")), _yaml(path))
-    return dataclasses.replace(_header_record(record, header, own, finding), sharded=True)
+    return _header_record(dataclasses.replace(record, sharded=True), header, own, finding)
 
 
 def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], finding: Finding) -> ModelRecord:
@@ -61,14 +64,26 @@ def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], fin
     if finding.kind is Kind.EMBEDDING:
         words = (_word(Path(record.path).stem, header.shapes),)
         record = dataclasses.replace(record, trigger_words=words)
-    return ip_adapter_record(record, header) if finding.kind is Kind.IP_ADAPTER else record
+    if finding.kind is Kind.IP_ADAPTER:
+        return ip_adapter_record(record, header)
+    if not _is_whole(record, header):
+        return not_yet(record)
+    brought = brought_facts(Path(record.path), header.metadata)
+    family = by_id(record.family)
+    return without_misfits(dataclasses.replace(record, needs=(), **brought), family, family.latent.channels)
+
+
+def _is_whole(record: ModelRecord, header: Header) -> bool:
+    """Whether it is a checkpoint that can be drawn with. `needs` is no measure: it takes encoders for their widths."""
+    if record.kind is not Kind.CHECKPOINT or not record.family or record.sharded:
+        return False
+    return can_load(header, by_id(record.family), record.quantisation)
 
 
 def _told_record(
     record: ModelRecord, metadata: Mapping[str, str], own: dict[str, Any], finding: Finding, size: int
 ) -> ModelRecord:
-    record = with_finding(described(record, metadata, own), finding)
-    return not_yet(dataclasses.replace(record, size_bytes=size))
+    return dataclasses.replace(with_finding(described(record, metadata, own), finding), size_bytes=size)
 
 
 def _yaml(path: Path) -> str:

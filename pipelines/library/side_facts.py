@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.library.own_facts import own_facts
+from pipelines.library.own_facts import checked_facts, own_facts
 from pipelines.spec.record import ModelRecord
 
 SIDE_FACTS = ".emulsion.json"  # behind the file's stem
+_DRAWN = ("description", "native_size", "sampling", "latent_rgb", "latent_rgb_bias")
 _FACTS = ("title", "family", "description")
 # What the metadata call the base, by trust.
-_WORDS = ("emulsion.family", "modelspec.architecture", "ss_base_model_version")
+FAMILY = "emulsion.family"
+FACTS = "emulsion.facts"  # what emulsion.json said of the folder that the file was made of
+_WORDS = (FAMILY, "modelspec.architecture", "ss_base_model_version")
 
 
 def side_facts(path: Path) -> dict[str, Any]:
@@ -36,6 +40,16 @@ def described(record: ModelRecord, metadata: Mapping[str, str], own: dict[str, A
         description=text["description"],
         trigger_words=(words,) if words else (),
     )
+
+
+def brought_facts(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Of a checkpoint that `convert` wrote: its sizes, samplers and preview colours; none of any other file."""
+    try:
+        facts = json.loads(metadata.get(FACTS, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    own = checked_facts(facts, path) if isinstance(facts, dict) else {}
+    return {name: value for name, value in own.items() if name in _DRAWN}
 
 
 def told_family(metadata: Mapping[str, str], own: str) -> str:

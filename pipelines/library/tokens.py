@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.library.clip_words import ClipWords, counter, words_of
+from pipelines.library.single_file import tokenizer_config
 from pipelines.spec import families
 from pipelines.spec.errors import ModelError
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.record import Format, ModelRecord
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,8 +32,7 @@ class TokenCount:
 def count_tokens(record: ModelRecord, text: str) -> TokenCount:
     """Raises ModelError when the model has no tokenizer that can be read. Reads files: for the I/O lane."""
     part, most = _counted(record)
-    folder = Path(record.path) / part
-    tokenizer, length = _loaded(folder, _stamp(folder), most)
+    tokenizer, length = _found(record, part, most)
     clean = text.encode("utf-8", "replace").decode()
     used = len(tokenizer.encode(clean, add_special_tokens=False).ids)
     marks = tokenizer.num_special_tokens_to_add(False) or _MARKS
@@ -45,6 +46,22 @@ def _counted(record: ModelRecord) -> tuple[str, int]:
     except ModelError:
         return "tokenizer", _DEFAULT_LENGTH
     return family.counted, family.max_sequence_length
+
+
+def _found(record: ModelRecord, part: str, most: int) -> tuple[Tokenizer, int]:
+    path = Path(record.path)
+    if record.format is Format.SINGLE_FILE:
+        try:
+            return _in_file(path, path.stat().st_mtime_ns, part, record.family, most)
+        except OSError as error:
+            raise ModelError(f"The model file {path} cannot be read: {error.strerror}.") from error
+    return _loaded(path / part, _stamp(path / part), most)
+
+
+@functools.lru_cache(maxsize=4)
+def _in_file(path: Path, _stamp: int, part: str, family: str, most: int) -> tuple[Tokenizer, int]:
+    words = words_of(tokenizer_config(path, part, families.by_id(family)))
+    return counter(words), min(words.model_max_length, most)
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
@@ -78,29 +95,8 @@ def _fast(folder: Path) -> Tokenizer:
 
 
 def _clip(folder: Path) -> Tokenizer:
-    """From vocab.json and merges.txt, as in older folders; the recipe is transformers' CLIPTokenizer."""
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-
+    """From vocab.json and merges.txt, as in older folders."""
     vocabulary: dict[str, Any] = json.loads((folder / "vocab.json").read_text("utf-8"))
     lines = (folder / "merges.txt").read_text("utf-8").splitlines()
-    merges = [
-        (a, b) for a, _, b in (line.partition(" ") for line in lines if not line.startswith("#version")) if b
-    ]
-    bpe = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix="</w>", unk_token="<|endoftext|>")
-    tokenizer = Tokenizer(bpe)
-    tokenizer.add_special_tokens(
-        [mark for mark in ("<|startoftext|>", "<|endoftext|>") if mark in vocabulary]
-    )
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    words = Regex(
-        r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(words, behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    return tokenizer
+    pairs = (line.partition(" ") for line in lines if not line.startswith("#version"))
+    return counter(ClipWords(vocabulary, tuple((a, b) for a, _, b in pairs if b)))

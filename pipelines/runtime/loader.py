@@ -1,4 +1,4 @@
-"""From a record to the parts of its pipeline: diffusers folders, safetensors, classes of our own table.
+"""From a record to the parts of its pipeline: diffusers folders and single files, classes of our own table.
 
 Nothing out of the folder is ever run: no pickle (.bin, .ckpt), no Python file, no class that the table does
 not name.
@@ -18,9 +18,11 @@ import transformers
 from accelerate import init_empty_weights
 from safetensors import safe_open
 
+from pipelines.library.single_file import SETTINGS, read
 from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
+from pipelines.runtime.single_file import FileLoad
 from pipelines.spec.errors import Cancelled, EngineError, ModelError
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
@@ -77,11 +79,11 @@ class Loader:
         Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
         """
         root = Path(record.path)
-        if record.format is not Format.DIFFUSERS:
-            raise ModelError(f"Only diffusers folders can be loaded yet: {root}", "Choose another model.")
+        dtype = devices.compute_dtype(self._device, self._dtype, record.dtype, family.half)
+        if record.format is Format.SINGLE_FILE:
+            return self._of_file(job, root, family, dtype)
         if not root.is_dir():
             raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
-        dtype = devices.compute_dtype(self._device, self._dtype, record.dtype, family.half)
         index = _json(root / "model_index.json")
         classes = _class_names(index)
         wanted = {
@@ -99,6 +101,18 @@ class Loader:
     def _part(self, key: PartKey, wanted: _Wanted) -> Any:
         wanted.job.check()
         return self._store.get(key, lambda: _loaded(wanted))
+
+    def _of_file(self, job: Job, path: Path, family: Family, dtype: torch.dtype) -> Model:
+        if not path.is_file():
+            raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
+        load = FileLoad(read(path, family), family, dtype, self._device, job)
+        keys, parts = {name: load.key(name) for name in family.required_parts}, {}
+        for name, key in keys.items():
+            job.check()
+            parts[name] = self._store.get(key, lambda name=name: _guarded(path, lambda: load.part(name)))
+        told = load.model.configs.get(SETTINGS, {})
+        settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
+        return Model(parts, keys, settings)
 
 
 def load_network(
@@ -137,9 +151,13 @@ def _known_class(root: Path, name: str, classes: Mapping[str, str]) -> str:
 
 
 def _loaded(wanted: _Wanted) -> Any:
+    return _guarded(wanted.folder, lambda: _LOADERS[wanted.class_name](wanted))
+
+
+def _guarded(place: Path, load: Callable[[], Any]) -> Any:
     """Libraries answer bad files with any kind of error; all but the device's own are the file's fault."""
     try:
-        return _LOADERS[wanted.class_name](wanted)
+        return load()
     except (Cancelled, EngineError):
         raise
     except Exception as error:
@@ -147,7 +165,7 @@ def _loaded(wanted: _Wanted) -> Any:
             raise
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"A part of the model cannot be read: {wanted.folder} ({reason})",
+            f"A part of the model cannot be read: {place} ({reason})",
             "It may be damaged or incomplete; get the model again.",
         ) from error
 

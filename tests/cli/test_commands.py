@@ -16,13 +16,13 @@ def test_an_unknown_command_names_those_there_are(headless):
     status, out, err = headless.run("generat")
     assert (status, out) == (2, "")
     assert "'generat'" in err
-    assert "generate, models, inspect, doctor" in err
+    assert "generate, models, inspect, convert, doctor" in err
     status, out, _ = headless.run("generat", "--json")
     assert (status, json.loads(out)["field"]) == (2, "command")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["models", "-h"], ["doctor", "-h"]]
+    "arguments", [["--help"], ["generate", "--help"], ["models", "-h"], ["convert", "-h"], ["doctor", "-h"]]
 )
 def test_help_is_there(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -144,7 +144,7 @@ def test_text_for_people(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(path)
     assert lines[1].strip() == "checkpoint, sd1, normal, single_file, ldm, float16, epsilon"
-    assert lines[3].strip().startswith("unsupported: Models in one file cannot be loaded yet.")
+    assert lines[3].strip() == "ready"
 
 
 def test_a_path_that_is_not_there_is_a_wrong_request(tmp_path, capsys):

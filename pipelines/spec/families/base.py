@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pipelines.spec.families.file_parts import FilePart
 from pipelines.spec.families.prediction import Prediction
 from pipelines.spec.families.signs import Signs
 from pipelines.spec.request import GenerationRequest, Sampling, Size
@@ -147,6 +148,7 @@ class Family:
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
+    `file_parts` are the parts that have weights as they lie in a checkpoint in one file; none: it takes a folder.
     `fixed` are arguments of the pipeline class that are no parts, `settings` those that a model_index.json may decide;
     `scheduler` are the keys that the pipeline class forces upon every scheduler's config.
     """
@@ -171,6 +173,7 @@ class Family:
     sizes: SizeRule
     supports: frozenset[Feature]
     required_parts: tuple[str, ...] = field(default=())
+    file_parts: Mapping[str, FilePart] = field(default_factory=dict)
     fixed: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, bool] = field(default_factory=dict)
     scheduler: Mapping[str, object] = field(default_factory=dict)

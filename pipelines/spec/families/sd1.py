@@ -11,6 +11,7 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.file_parts import LDM_PARTS, clip
 from pipelines.spec.families.layers import Layer, has, lacks
 from pipelines.spec.families.signs import Signs
 from pipelines.spec.families.unet_layers import (
@@ -87,6 +88,7 @@ SD1 = Family(
         }
     ),
     required_parts=("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    file_parts={**LDM_PARTS, "text_encoder": clip("cond_stage_model.transformer.")},
     fixed={"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False},
     # StableDiffusionPipeline forces both upon every scheduler, warning unless they are there already.
     scheduler={"steps_offset": 1, "clip_sample": False},

@@ -8,6 +8,7 @@ scheduler's config: 'epsilon' for the 512 "base" models, 'v_prediction' for the 
 from dataclasses import replace
 
 from pipelines.spec.families.base import AddOnCondition, KeyCondition, Prediction, SizeRule
+from pipelines.spec.families.file_parts import LDM_PARTS, open_clip
 from pipelines.spec.families.layers import has, lacks
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.signs import Signs, Variant
@@ -68,4 +69,5 @@ SD2 = replace(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=7.5),
     size=Size(width=768, height=768),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=768),
+    file_parts={**LDM_PARTS, "text_encoder": open_clip("cond_stage_model.model.", "CLIPTextModel")},
 )

@@ -14,6 +14,7 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.file_parts import LDM_PARTS, clip, open_clip
 from pipelines.spec.families.layers import has, lacks, wide
 from pipelines.spec.families.signs import Signs, Variant
 from pipelines.spec.families.unet_layers import (
@@ -110,6 +111,11 @@ SDXL = Family(
         "tokenizer_2",
         "scheduler",
     ),
+    file_parts={
+        **LDM_PARTS,
+        "text_encoder": clip("conditioner.embedders.0.transformer."),
+        "text_encoder_2": open_clip("conditioner.embedders.1.model."),
+    },
     fixed={"add_watermarker": False},
     settings={"force_zeros_for_empty_prompt": True},
 )

@@ -6,6 +6,7 @@ Podell et al. 2023, "SDXL", section 2.5. It learned the last fifth of the noise 
 from dataclasses import replace
 
 from pipelines.spec.families.base import AddOnCondition, Feature, KeyCondition, Task
+from pipelines.spec.families.file_parts import LDM_PARTS, open_clip
 from pipelines.spec.families.layers import has, lacks, wide
 from pipelines.spec.families.sdxl import SDXL
 from pipelines.spec.families.signs import Signs
@@ -37,6 +38,7 @@ SDXL_REFINER = replace(
     supports=SDXL.supports - {Feature.REFINER, Feature.LORA, Feature.CONTROL, Feature.IP_ADAPTER}
     | {Feature.AESTHETIC_SCORE},
     required_parts=("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"),
+    file_parts={**LDM_PARTS, "text_encoder_2": open_clip("conditioner.embedders.0.model.")},
     fixed={**SDXL.fixed, "text_encoder": None, "tokenizer": None},
     settings={"force_zeros_for_empty_prompt": False, "requires_aesthetics_score": True},
 )

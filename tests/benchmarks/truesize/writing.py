@@ -41,7 +41,17 @@ def parameters(module: torch.nn.Module) -> int:
 def write(size: TrueSize, folder: Path, dtype: torch.dtype, seed: int = 0) -> int:
     """A diffusers folder; the bytes of its weights. The same seed gives the same bytes."""
     generator = torch.Generator().manual_seed(seed)
+    write_configs(size, folder)
     written = 0
+    for name, part in size.parts.items():
+        module = on_meta(part)
+        if module is not None:
+            written += _write_weights(module, folder / name, dtype, generator, part.library)
+    return written
+
+
+def write_configs(size: TrueSize, folder: Path) -> None:
+    """The folder without its weights."""
     for name, part in size.parts.items():
         place = folder / name
         place.mkdir(parents=True, exist_ok=True)
@@ -50,7 +60,6 @@ def write(size: TrueSize, folder: Path, dtype: torch.dtype, seed: int = 0) -> in
             _write_plain(part, place)
         else:
             _write_config(module, place)
-            written += _write_weights(module, place, dtype, generator, part.library)
     index = {name: [part.library, part.class_name] for name, part in size.parts.items()}
     data = {
         "_class_name": size.class_name,
@@ -59,7 +68,6 @@ def write(size: TrueSize, folder: Path, dtype: torch.dtype, seed: int = 0) -> in
         **index,
     }
     (folder / "model_index.json").write_text(json.dumps(data, indent=2))
-    return written
 
 
 def _write_config(module: Any, place: Path) -> None:

@@ -1,0 +1,75 @@
+"""`convert`: a diffusers folder becomes one file that other programs read as well."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from pipelines.cli import output
+from pipelines.cli.models import add_models_argument, find_records
+from pipelines.library.models import is_model, record_of
+from pipelines.spec.errors import EngineError, ModelError, RequestError
+from pipelines.spec.record import Kind, ModelRecord
+
+NAME = "convert"
+_ENDS = (".safetensors", ".sft")
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    about = (
+        "Writes a model out of its diffusers folder into one .safetensors file, in the names that other programs "
+        "read. The weights stay as they are, bit for bit."
+    )
+    parser = sub.add_parser(NAME, help="write a model as one file", description=about, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL", help="the id of a model, or its folder")
+    parser.add_argument(
+        "--out", metavar="FILE", required=True, help="the .safetensors file to write; never replaced"
+    )
+    add_models_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Raises RequestError for arguments that are wrong, ModelError for a model that cannot be converted."""
+    out = Path(os.path.expanduser(args.out)).absolute()
+    if not out.name.lower().endswith(_ENDS):
+        raise RequestError("out", f"must end in .safetensors, not '{out.name}'.")
+    if not out.parent.is_dir():
+        raise RequestError("out", f"there is no folder '{out.parent}'.", "Make it first.")
+    if out.exists():
+        raise RequestError("out", f"'{out}' is there already.", "Name another file.")
+    record = _record(args.model, args.models)
+    _convert(record, out)
+    size = out.stat().st_size
+    if args.json:
+        output.json_line({"event": "finished", "path": str(out), "size": size})
+    else:
+        print(output.plain(f"{out}  {size / 1e6:.1f} MB"))
+    return output.DONE
+
+
+def _record(wanted: str, folders: list[str]) -> ModelRecord:
+    path = Path(os.path.expanduser(wanted))
+    if path.is_dir() and is_model(path):
+        return record_of(path)
+    for record in find_records(folders):
+        if wanted.lower() == record.id.lower() and record.kind is Kind.CHECKPOINT:
+            return record
+    raise RequestError(
+        "model", f"there is no model '{wanted}'.", "`python main.py models` lists those there are."
+    )
+
+
+def _convert(record: ModelRecord, out: Path) -> None:
+    from pipelines.workshop.convert import convert  # torch takes seconds: only once the arguments are right
+
+    try:
+        convert(record, out)
+    except FileExistsError as error:
+        raise RequestError("out", f"'{out}' is there already.", "Name another file.") from error
+    except EngineError:
+        raise
+    except OSError as error:
+        raise ModelError(f"{out} could not be written: {error.strerror}.", "Check the drive.") from error

@@ -1,0 +1,179 @@
+"""From a diffusers folder to a checkpoint in one file, in the names that other programs read; bit for bit the weights.
+
+The file also brings what its names cannot say: the settings of its parts, and the words of its tokenizer where they are
+not CLIP's own. They lie in the metadata, which other programs leave alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import safe_open
+
+from pipelines.library.clip_words import words_of
+from pipelines.library.files import publish, write_temporary
+from pipelines.library.header import read_header
+from pipelines.library.models import INDEX
+from pipelines.library.own_facts import read_json
+from pipelines.library.side_facts import FACTS, FAMILY
+from pipelines.library.single_file import CONFIGS, SETTINGS
+from pipelines.spec.errors import ModelError
+from pipelines.spec.families import by_id
+from pipelines.spec.families.base import Family
+from pipelines.spec.families.file_parts import FilePart, Spelling
+from pipelines.spec.record import Format, ModelRecord
+from pipelines.workshop.ldm_names import Renamed, renamed
+
+# What says who wrote a config, and how to run it; nothing of the model itself.
+_NOT_SETTINGS = ("_", "transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
+_PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # in modelspec's words
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    """One tensor of the file to be, out of `files` by the names of the folder; `dtype` in the file's own word."""
+
+    name: str
+    dtype: str
+    like: torch.Tensor
+    of: Renamed
+    files: tuple[Path, ...]
+
+    def value(self) -> torch.Tensor:
+        loaded = []
+        for name, path in zip(self.of.sources, self.files, strict=True):
+            with safe_open(path, framework="pt") as file:
+                loaded.append(file.get_tensor(name))
+        return self.of.make(*loaded).contiguous()
+
+
+def convert(record: ModelRecord, out: Path, progress: Progress = lambda done, size: None) -> None:
+    """Writes the model of the folder to `out`; `progress` hears the bytes done and the bytes to do.
+
+    Raises ModelError for a model that has no such file, FileExistsError where `out` is there; then nothing is left.
+    """
+    family = by_id(record.family)
+    folder = Path(record.path)
+    refuse(record, family)
+    metadata = _metadata(record, folder, family)
+    tensors = [t for part, row in family.file_parts.items() for t in _tensors(folder / part, row)]
+    # As the library writes them: the widest numbers first, so that each begins at a multiple of its width.
+    tensors.sort(key=lambda t: (-t.like.element_size(), t.name))
+    publish(write_temporary(out.parent, lambda file: _write(file, tensors, metadata, progress)), out)
+
+
+def refuse(record: ModelRecord, family: Family) -> None:
+    """Raises ModelError for what is no whole folder of a family whose single files other programs know."""
+    if record.problem:
+        raise ModelError(f"'{record.id}' cannot be used: {record.problem}")
+    if record.format is not Format.DIFFUSERS:
+        raise ModelError(f"'{record.id}' is a single file already.", "Name a diffusers folder.")
+    if not family.file_parts:
+        raise ModelError(f"Models of {family.name} cannot be converted yet.")
+    cut = [row for row in family.file_parts.values()
+           if row.spelling is Spelling.OPEN_CLIP and row.class_name == "CLIPTextModel"]  # fmt: skip
+    if cut:
+        text = (
+            f"Folders of {family.name} lack the last layer of the text encoder, which other programs expect."
+        )
+        raise ModelError(text, "Use the folder as it is.")
+
+
+def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:
+    places, shapes, dtypes = {}, {}, {}
+    for path in _weight_files(part):
+        header = read_header(path)
+        places |= dict.fromkeys(header.shapes, path)
+        shapes |= header.shapes
+        dtypes |= header.dtypes
+    names = [name for name in places if not name.endswith("position_ids")]  # 0 to 76, in old folders
+    for each in renamed(row.spelling, names, read_json(part / "config.json")):
+        dtype = dtypes[each.sources[0]]
+        with safe_open(places[each.sources[0]], framework="pt") as file:
+            kind = file.get_tensor(each.sources[0]).dtype
+        like = each.make(*(torch.empty(shapes[name], dtype=kind, device="meta") for name in each.sources))
+        yield _Tensor(row.prefix + each.name, dtype, like, each, tuple(places[name] for name in each.sources))
+
+
+def _weight_files(part: Path) -> list[Path]:
+    """Of the full precision where both are there, as the engine loads it."""
+    found = sorted(path for path in part.glob("*.safetensors") if path.is_file())
+    return [path for path in found if ".fp16." not in path.name and ".non_ema." not in path.name] or found
+
+
+def _metadata(record: ModelRecord, folder: Path, family: Family) -> dict[str, str]:
+    configs = {part: _config(folder / part) for part in family.required_parts}
+    index = read_json(folder / INDEX)
+    told = {name: index[name] for name in family.settings if name in index}
+    metadata = {
+        "format": "pt",
+        "modelspec.title": record.title,
+        FAMILY: family.id,
+        CONFIGS: json.dumps({**configs, SETTINGS: told}, separators=(",", ":")),
+    }
+    if prediction := _PREDICTIONS.get(record.prediction):
+        metadata["modelspec.prediction_type"] = prediction
+    if (own := folder / "emulsion.json").is_file():
+        facts = {name: value for name, value in read_json(own).items() if name != "id"}
+        metadata[FACTS] = json.dumps(facts, separators=(",", ":"))
+    return metadata
+
+
+def _config(part: Path) -> dict[str, Any]:
+    if (part / "tokenizer_config.json").is_file():
+        return _tokenizer_config(part)
+    path = part / "scheduler_config.json"
+    config = read_json(path if path.is_file() else part / "config.json")
+    return {name: value for name, value in config.items() if not name.startswith(_NOT_SETTINGS)}
+
+
+def _tokenizer_config(part: Path) -> dict[str, Any]:
+    told = read_json(part / "tokenizer_config.json")
+    config = {"model_max_length": told.get("model_max_length", 77)}
+    pad = told.get("pad_token")
+    config["pad_token"] = pad["content"] if isinstance(pad, dict) else pad or "<|endoftext|>"
+    vocabulary, merges = _words(part)
+    own = words_of({})
+    if (vocabulary, merges) == (own.vocabulary, [list(pair) for pair in own.merges]):
+        return config
+    return config | {"vocabulary": vocabulary, "merges": merges}
+
+
+def _words(part: Path) -> tuple[dict[str, int], list[list[str]]]:
+    try:
+        if (fast := part / "tokenizer.json").is_file():
+            model = json.loads(fast.read_text("utf-8"))["model"]
+            vocabulary, merges = model["vocab"], model["merges"]
+        else:
+            vocabulary = json.loads((part / "vocab.json").read_text("utf-8"))
+            lines = (part / "merges.txt").read_text("utf-8").split("\n")
+            merges = [line for line in lines if line.strip() and not line.startswith("#version")]
+        return vocabulary, [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in merges]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"The tokenizer {part} cannot be read.", "Get the model again.") from error
+
+
+def _write(file: BinaryIO, tensors: list[_Tensor], metadata: Mapping[str, str], progress: Progress) -> None:
+    """The safetensors format, a tensor at a time: a model has more bytes than many a computer's memory."""
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
+    size = 0
+    for tensor in tensors:
+        end = size + tensor.like.nbytes
+        entries[tensor.name] = {
+            "dtype": tensor.dtype, "shape": list(tensor.like.shape), "data_offsets": [size, end]
+        }  # fmt: skip
+        size = end
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    file.write(len(header).to_bytes(8, "little") + header)
+    done = 0
+    for tensor in tensors:
+        file.write(tensor.value().reshape(-1).view(torch.uint8).numpy().data)
+        done += tensor.like.nbytes
+        progress(done, size)
