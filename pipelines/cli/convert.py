@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pipelines.cli import output
 from pipelines.cli.models import add_models_argument, find_records
-from pipelines.library.models import is_model, record_of
+from pipelines.library.models import record_of
+from pipelines.library.walk import is_model
 from pipelines.spec.errors import EngineError, ModelError, RequestError
 from pipelines.spec.record import Kind, ModelRecord
 

@@ -71,7 +71,7 @@ def with_own_ids(records: Iterable[ModelRecord]) -> tuple[ModelRecord, ...]:
 
 
 def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
-    """Of a weight file, or of a folder for which `is_model` holds. Never raises for a bad one.
+    """Of a weight file, or of a folder for which `walk.is_model` holds. Never raises for a bad one.
 
     `seen` is what the files before it were.
     """
