@@ -95,7 +95,7 @@ def main() -> None:
     options = parser.parse_args()
     records = {record.id: record for record in scan([demo_root()])}
     with tempfile.TemporaryDirectory() as folder:
-        sheet(records, Path(folder)).save(options.out, optimize=True)
+        sheet(records, Path(folder)).quantize(256).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":
