@@ -14,10 +14,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from assets.demo.recipes import denoiser, text_encoder, unets
@@ -32,7 +30,7 @@ from assets.demo.recipes.stages import (
     vae_of,
     write_demo,
 )
-from assets.demo.recipes.teacher import Teacher, level_of
+from assets.demo.recipes.teacher import Teacher, taught
 
 SCHEDULE = {**denoiser.SCHEDULE, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 _SHARES = {"text": 0.1, "denoiser": 0.9}
@@ -60,19 +58,8 @@ def _train(rank: int, options: argparse.Namespace) -> None:
     with together(rank, options):
         tokenizer, encoder = _text(options.work)
         encode = denoiser.encoder_of(tokenizer, encoder.to(options.device), options.device)
-        schedule, teacher = DDPMScheduler(**SCHEDULE), Teacher(options.base, options.device)
-        levels = level_of(schedule.alphas_cumprod).to(options.device)
-
-        def loss(
-            module: nn.Module, z: torch.Tensor, texts: list[str], _numbers: np.ndarray, fraction: float
-        ) -> torch.Tensor:
-            embeds = encode(texts)
-            return denoiser.loss_of(
-                lambda noisy, t: module(noisy, t, embeds).sample, schedule, z, torch.randn_like(z),
-                denoiser.timesteps(len(z), z.device), fraction,
-                lambda noisy, t: teacher.goal(noisy, levels[t], z, texts),
-            )  # fmt: skip
-
+        teacher = Teacher(options.base, options.device)
+        loss = taught(teacher, DDPMScheduler(**SCHEDULE), encode, torch.randn_like)
         unets.train(rank, options, build, loss, options.seconds)
 
 

@@ -11,12 +11,15 @@ and level of the other make.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler
+from torch import nn
 
-from assets.demo.recipes.denoiser import SCHEDULE, finished
+from assets.demo.recipes.denoiser import SCHEDULE, Encode, finished, loss_of, timesteps
 from assets.demo.recipes.training import mixed_precision
 
 SURE = (0.3, 0.8)  # the levels from which the teacher counts, and from which it alone counts
@@ -32,7 +35,7 @@ class Teacher:
     """The finished demo-sd in `folder`."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        self._unet, self._encode = finished(folder, device)
+        self._unet, self.encode = finished(folder, device)
         self._alphas = DDPMScheduler(**SCHEDULE).alphas_cumprod.to(device)
         self._levels = level_of(self._alphas)
 
@@ -47,11 +50,11 @@ class Teacher:
         self, noisy: torch.Tensor, level: torch.Tensor, texts: list[str], guidance: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The latents [batch, 4, 32, 32] seen behind `noisy`, whose variance is 1; guidance [batch], none without."""
-        t, embeds = self.timestep(level), self._encode(texts)
+        t, embeds = self.timestep(level), self.encode(texts)
         with mixed_precision(noisy.device.type):
             noise = self._unet(noisy, t, embeds).sample.float()
             if guidance is not None:
-                nothing = self._encode([""]).expand_as(embeds)
+                nothing = self.encode([""]).expand_as(embeds)
                 without = self._unet(noisy, t, nothing).sample.float()
                 noise = without + guidance[:, None, None, None] * (noise - without)
         alpha = torch.lerp(self._alphas[t.floor().long()], self._alphas[t.ceil().long()], t.frac())
@@ -83,3 +86,25 @@ class Teacher:
         goal = clean.clone()
         goal[chosen] = torch.lerp(clean[chosen], seen, trust)
         return goal
+
+
+def taught(
+    teacher: Teacher,
+    schedule: DDPMScheduler,
+    encode: Encode,
+    noise_of: Callable[[torch.Tensor], torch.Tensor],
+) -> Callable[[nn.Module, torch.Tensor, list[str], np.ndarray, float], torch.Tensor]:
+    """The loss, as `unets.train` takes it, of a UNet that reads what `encode` says and learns from `teacher`."""
+    levels = level_of(schedule.alphas_cumprod)
+
+    def loss(
+        module: nn.Module, z: torch.Tensor, texts: list[str], _numbers: np.ndarray, fraction: float
+    ) -> torch.Tensor:
+        embeds, of_step = encode(texts), levels.to(z.device)
+        return loss_of(
+            lambda noisy, t: module(noisy, t, embeds).sample, schedule, z, noise_of(z),
+            timesteps(len(z), z.device), fraction,
+            lambda noisy, t: teacher.goal(noisy, of_step[t], z, texts),
+        )  # fmt: skip
+
+    return loss
