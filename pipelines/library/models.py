@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
 
 def _bare_record(path: Path) -> ModelRecord:
     """Of a folder or a file, by its name alone."""
-    demo = demo_root() in path.resolve().parents
+    demo = _ships(str(path.parent))
     folder = path.is_dir()
     name = path.name if folder else path.stem
     return ModelRecord(
@@ -93,6 +93,13 @@ def _bare_record(path: Path) -> ModelRecord:
         kind=Kind.CHECKPOINT if folder else Kind.UNKNOWN,
         format=Format.DIFFUSERS if folder else Format.SINGLE_FILE,
     )
+
+
+@lru_cache(256)  # a folder may hold thousands
+def _ships(folder: str) -> bool:
+    """Whether what lies there came with the program."""
+    real = Path(folder).resolve()
+    return demo_root() in (real, *real.parents)
 
 
 def _record(folder: Path, record: ModelRecord) -> ModelRecord:

@@ -6,18 +6,23 @@ The format: 8 bytes length, that much JSON, then the tensors without a gap (hugg
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, BinaryIO, NoReturn
+from math import prod
+from typing import Any, BinaryIO
 
-from pipelines.library.contents import MAX_HEADER_BYTES, MAX_TENSORS, Contents, Damaged, count
+import orjson
+
+from pipelines.library.contents import MAX_HEADER_BYTES, MAX_TENSORS, Contents, Damaged
 
 METADATA = "__metadata__"
 _QUOTED = b'"__metadata__"'
-_START = re.compile(rb'\s*\{\s*"__metadata__"\s*:\s*')
-# A table with more values than this is no model's; json would need gigabytes for it.
+# Metadata at the start that hold nothing but text and numbers, as all writers leave them.
+_FLAT = re.compile(
+    rb'\s*+\{\s*+"__metadata__"\s*+:\s*+(\{(?:[^"{}\[\]]*+"(?:[^"\\]++|\\.)*+")*+[^"{}\[\]]*+\})', re.DOTALL
+)
+# A table with more values than this is no model's; its objects would need gigabytes.
 MAX_LISTS, MAX_VALUES = 3 * MAX_TENSORS + 2, 20 * MAX_TENSORS  # the words in the metadata have commas too
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
@@ -46,7 +51,7 @@ class Unread:
 
 
 def read(file: BinaryIO, size: int) -> Unread:
-    """Raises Damaged, or what json raises, for anything that is no header at all."""
+    """Raises Damaged or ValueError for anything that is no header at all."""
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or not length >= 2:
@@ -59,44 +64,41 @@ def read(file: BinaryIO, size: int) -> Unread:
         raise Damaged(f"has a table of {length} bytes, far more than any model needs")
     file.seek(8)
     data = file.read(length)
-    if len(data) > MAX_LISTS and (  # a shorter one cannot hold as many
-        data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES
-    ):
-        raise Damaged("has a table of more tensors than any model has")
     metadata, table = _split(data)
     return Unread(begin=8 + length, data=data, table=table, metadata=metadata)
 
 
 def _split(data: bytes) -> tuple[dict[str, str], bytes]:
     """The metadata, and the digest of what is behind them."""
-    start = _START.match(data)
-    if start is None:
-        return {}, b"" if _QUOTED in data else hashlib.sha256(data).digest()
-    text = data.decode()
-    metadata, end = _DECODER.raw_decode(text, start.end())
-    behind = len(text[:end].encode())
-    if data.find(_QUOTED, behind) >= 0:
-        return _texts(metadata), b""
-    return _texts(metadata), hashlib.sha256(memoryview(data)[behind:]).digest()
+    flat = _FLAT.match(data)
+    if flat is None:
+        if _QUOTED not in data:
+            return {}, hashlib.sha256(data).digest()
+        return _texts(_table(data).get(METADATA)), b""
+    metadata = _texts(orjson.loads(flat[1]))
+    return metadata, hashlib.sha256(memoryview(data)[flat.end() :]).digest()
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    """As strict as the loading library: no NaN, no lone surrogate, no number above 64 bits, no depth without end."""
+    if len(data) > MAX_LISTS and (  # a shorter one cannot hold as many
+        data.count(b"{") + data.count(b"[") > MAX_LISTS or data.count(b",") > MAX_VALUES
+    ):
+        raise Damaged("has a table of more tensors than any model has")
+    entries = orjson.loads(data)
+    if not isinstance(entries, dict):
+        raise Damaged("has a damaged header")
+    return entries
 
 
 def contents(unread: Unread, size: int) -> Contents:
-    """Raises Damaged, or what json raises, for anything that is no whole header of a file of `size` bytes."""
-    entries = _DECODER.decode(unread.data.decode())
-    if not isinstance(entries, dict):
-        raise Damaged("has a damaged header")
+    """Raises Damaged or ValueError for anything that is no whole header of a file of `size` bytes."""
+    entries = _table(unread.data)
     metadata = entries.pop(METADATA, None)
     shapes, dtypes, end = _tensors(entries)
     if unread.begin + end < size:
         raise Damaged(f"holds {size - unread.begin - end} bytes that belong to no tensor")
     return Contents(shapes=shapes, dtypes=dtypes, metadata=_texts(metadata), end=unread.begin + end)
-
-
-def _refused(constant: str) -> NoReturn:
-    raise ValueError(constant)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refused)
 
 
 def _texts(metadata: Any) -> dict[str, str]:
@@ -122,12 +124,12 @@ def _tensors(entries: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], dict[
     if unknown := [kind for kind in kinds if kind not in _BITS]:
         raise Damaged(f"holds numbers of a type that is not known ({str(unknown[0])[:40]})")
     shapes = list(map(tuple, sides))
-    for kind, shape, (begin, end) in zip(kinds, shapes, places, strict=True):
-        if (end - begin) * 8 != count(shape) * _BITS[kind]:
-            raise Damaged("has a damaged header: a tensor's size is not that of its shape")
-    last = 0
-    for begin, end in sorted(places):
-        if begin != last:
-            raise Damaged("has a damaged header: its tensors overlap or leave a gap")
-        last = end
+    bits = [prod(shape) * _BITS[kind] for kind, shape in zip(kinds, shapes, strict=True)]
+    if bits != [(end - begin) * 8 for begin, end in places]:
+        raise Damaged("has a damaged header: a tensor's size is not that of its shape")
+    places.sort()
+    ends = [end for _, end in places]
+    if [begin for begin, _ in places] != [0, *ends[:-1]][: len(ends)]:
+        raise Damaged("has a damaged header: its tensors overlap or leave a gap")
+    last = ends[-1] if ends else 0
     return dict(zip(entries, shapes, strict=True)), dict(zip(entries, kinds, strict=True)), last

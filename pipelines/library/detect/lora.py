@@ -86,38 +86,32 @@ class Adapter:
     shapes: Mapping[str, Shape]
 
     @cached_property
-    def _lines(self) -> str:
-        return lines(self.shapes)
+    def _names(self) -> _Names:
+        return _names(tuple(self.shapes))
 
-    @cached_property
+    @property
     def lycoris(self) -> str:
         """The kind that is no plain LoRA, empty for a plain one."""
-        return next(
-            (kind for end, kind in _KINDS if f".{end}\n" in self._lines or f"\n{end}\n" in self._lines), ""
-        )
+        return self._names.lycoris
 
     @property
     def layout(self) -> str:
-        if "_lora1." in self._lines or "_lora2." in self._lines:
-            return "xlabs"
-        for start, layout in _LAYOUTS:
-            if f"\n{start}" in self._lines:
-                return layout
-        bfl = "\ndouble_blocks." in self._lines or "\nsingle_blocks." in self._lines
-        return "bfl" if bfl else "diffusers"
+        return self._names.layout
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return tuple(sorted({part or "denoiser" for part, _, _ in map(_place, self.shapes)}))
+        return self._names.parts
 
     @cached_property
     def denoiser(self) -> Tensors:
         """The layers of the denoiser by their names with '_' for '.', as (out, in); 0 where a side does not show."""
-        layers: dict[str, dict[str, Shape]] = {}
-        for (part, layer, half), shape in zip(map(_place, self.shapes), self.shapes.values(), strict=True):
-            if not part and half:
-                layers.setdefault(layer, {})[half] = shape
-        return Tensors({name: _sides(halves) for name, halves in layers.items()})
+        shapes = self.shapes
+        return Tensors(
+            {
+                layer: _sides({half: shapes[name] for half, name in halves.items()})
+                for layer, halves in self._names.layers.items()
+            }
+        )
 
     @property
     def is_control(self) -> bool:
@@ -125,8 +119,43 @@ class Adapter:
         if "lora_controlnet" in self.shapes:
             return True
         first = self.denoiser.shape_of("img_in") or self.denoiser.shape_of("x_embedder")
-        whole = any(name.endswith(("norm.query_norm.scale", "norm.key_norm.scale")) for name in self.shapes)
-        return first is not None and (first[1] in (128, 320) or (whole and first[1] > 64))
+        return first is not None and (first[1] in (128, 320) or (self._names.has_norms and first[1] > 64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the names alone say. `layers` of the denoiser: what a tensor is of its layer -> the tensor's name."""
+
+    lycoris: str
+    layout: str
+    parts: tuple[str, ...]
+    layers: Mapping[str, Mapping[str, str]]
+    has_norms: bool
+
+
+@lru_cache(16)  # one trainer's LoRAs have the same names whatever their rank, and there are thousands of them
+def _names(names: tuple[str, ...]) -> _Names:
+    text = lines(names)
+    layers: dict[str, dict[str, str]] = {}
+    parts: set[str] = set()
+    for name in names:
+        part, layer, half = _place(name)
+        parts.add(part or "denoiser")
+        if not part and half:
+            layers.setdefault(layer, {})[half] = name
+    lycoris = next((kind for end, kind in _KINDS if f".{end}\n" in text or f"\n{end}\n" in text), "")
+    norms = "norm.query_norm.scale\n" in text or "norm.key_norm.scale\n" in text
+    return _Names(lycoris, _layout(text), tuple(sorted(parts)), layers, norms)
+
+
+def _layout(text: str) -> str:
+    if "_lora1." in text or "_lora2." in text:
+        return "xlabs"
+    for start, layout in _LAYOUTS:
+        if f"\n{start}" in text:
+            return layout
+    bfl = "\ndouble_blocks." in text or "\nsingle_blocks." in text
+    return "bfl" if bfl else "diffusers"
 
 
 def _part(name: str) -> tuple[str, str]:
@@ -138,7 +167,6 @@ def _part(name: str) -> tuple[str, str]:
     return _part(own) if match[0] == "base_model.model." else (_PARTS[match[0]], own)
 
 
-@lru_cache(16384)  # the names of all LoRAs of some trainers; each of these has thousands of files
 def _place(name: str) -> tuple[str, str, str]:
     """(part, name of the layer with '_' for '.', what the tensor is of it); the last is empty for what is of none."""
     part, own = _part(name)
