@@ -8,9 +8,14 @@ import traceback
 import psutil
 import torch
 
+from pipelines.runtime.precision import Precision
 from pipelines.spec.errors import EngineError
+from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_CPU_SHARE = (
+    0.75  # of the free memory that weights in float32 may take; a picture and the system need the rest
+)
 _BF16_FILES = frozenset({"bf16", "bfloat16"})
 
 
@@ -59,6 +64,34 @@ def compute_dtype(
     native_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     bf16 = {file_dtype.lower(), half} & _BF16_FILES
     return torch.bfloat16 if native_bf16 and bf16 else torch.float16
+
+
+def computes_in(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the device has the arithmetic; without it a processor takes ten times as long as in float32."""
+    if device.type != "cpu" or dtype not in (torch.float16, torch.bfloat16):
+        return True
+    kernels = torch.ops.mkldnn
+    return bool(
+        kernels._is_mkldnn_bf16_supported()
+        if dtype is torch.bfloat16
+        else kernels._is_mkldnn_fp16_supported()
+    )
+
+
+def precision(device: torch.device, wanted: str, record: ModelRecord, half: str, free: int) -> Precision:
+    """`EngineOptions.dtype` resolved for a model: how its weights lie in memory, and how they compute.
+
+    On the CPU a model whose weights take most of the `free` bytes in float32 stays in the half precision of its file.
+    Raises EngineError for an unknown `wanted`.
+    """
+    dtype = compute_dtype(device, wanted, record.dtype, half)
+    if not computes_in(device, dtype):
+        return Precision(compute=torch.float32, storage=dtype)
+    own = _DTYPES.get(record.dtype)
+    large = 2 * record.size_bytes > _CPU_SHARE * free
+    if wanted == "auto" and device.type == "cpu" and large and own in (torch.float16, torch.bfloat16):
+        return Precision(compute=torch.float32, storage=own)
+    return Precision(compute=dtype, storage=dtype)
 
 
 def free_bytes(device: torch.device) -> int:

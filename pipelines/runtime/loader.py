@@ -22,6 +22,7 @@ from pipelines.library.single_file import SETTINGS, read
 from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
+from pipelines.runtime.precision import Precision, settle
 from pipelines.runtime.single_file import FileLoad
 from pipelines.spec.errors import Cancelled, EngineError, ModelError
 from pipelines.spec.families.base import Family, Task
@@ -62,7 +63,7 @@ class _Wanted:
 
     folder: Path
     class_name: str
-    dtype: torch.dtype
+    precision: Precision
     device: torch.device
     job: Job
 
@@ -72,6 +73,7 @@ class Loader:
         self._store = store
         self._device = device
         self._dtype = options.dtype
+        self._precisions: dict[tuple[str, str, int], Precision] = {}
 
     def load(self, job: Job, record: ModelRecord, family: Family) -> Model:
         """The model of the record, its parts out of the store where they are still the same files.
@@ -79,33 +81,42 @@ class Loader:
         Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
         """
         root = Path(record.path)
-        dtype = devices.compute_dtype(self._device, self._dtype, record.dtype, family.half)
+        precision = self._precision(record, family)
         if record.format is Format.SINGLE_FILE:
-            return self._of_file(job, root, family, dtype)
+            return self._of_file(job, root, family, precision)
         if not root.is_dir():
             raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
         index = _json(root / "model_index.json")
         classes = _class_names(index)
         wanted = {
-            name: _Wanted(root / name, _known_class(root, name, classes), dtype, self._device, job)
+            name: _Wanted(root / name, _known_class(root, name, classes), precision, self._device, job)
             for name in family.required_parts
         }
         keys = {
-            name: PartKey(str(w.folder), stamp_of(w.folder), str(dtype), str(self._device))
+            name: PartKey(str(w.folder), stamp_of(w.folder), str(precision), str(self._device))
             for name, w in wanted.items()
         }
         settings = {**family.settings, **{n: v for n, v in index.items() if n in family.settings}}
         parts = {name: self._part(keys[name], w) for name, w in wanted.items()}
         return Model(parts, keys, {name: bool(value) for name, value in settings.items()})
 
+    def _precision(self, record: ModelRecord, family: Family) -> Precision:
+        """Once for a model: what it takes itself must not make it another one at the next job."""
+        known = (self._dtype, record.path, record.size_bytes)
+        if known not in self._precisions:
+            free = devices.free_bytes(self._device)
+            found = devices.precision(self._device, self._dtype, record, family.half, free)
+            self._precisions[known] = found
+        return self._precisions[known]
+
     def _part(self, key: PartKey, wanted: _Wanted) -> Any:
         wanted.job.check()
         return self._store.get(key, lambda: _loaded(wanted))
 
-    def _of_file(self, job: Job, path: Path, family: Family, dtype: torch.dtype) -> Model:
+    def _of_file(self, job: Job, path: Path, family: Family, precision: Precision) -> Model:
         if not path.is_file():
             raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
-        load = FileLoad(read(path, family), family, dtype, self._device, job)
+        load = FileLoad(read(path, family), family, precision, self._device, job)
         keys, parts = {name: load.key(name) for name in family.required_parts}, {}
         for name, key in keys.items():
             job.check()
@@ -129,7 +140,8 @@ def load_network(
     named = [config.get("_class_name"), *(config.get("architectures") or ())]  # by diffusers, by transformers
     class_name = _known_class(folder, "_", {"_": next((str(name) for name in named if name), "?")})
     key = PartKey(str(folder), stamp_of(folder), str(dtype), str(device))
-    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, dtype, device, job)))
+    precision = Precision(compute=dtype, storage=dtype)
+    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, precision, device, job)))
 
 
 def _class_names(index: dict[str, Any]) -> dict[str, str]:
@@ -151,7 +163,10 @@ def _known_class(root: Path, name: str, classes: Mapping[str, str]) -> str:
 
 
 def _loaded(wanted: _Wanted) -> Any:
-    return _guarded(wanted.folder, lambda: _LOADERS[wanted.class_name](wanted))
+    part = _guarded(wanted.folder, lambda: _LOADERS[wanted.class_name](wanted))
+    if isinstance(part, torch.nn.Module):
+        settle(part, wanted.precision)
+    return part
 
 
 def _guarded(place: Path, load: Callable[[], Any]) -> Any:
@@ -199,7 +214,7 @@ def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
             for name in file.keys():  # noqa: SIM118 - it is no dict
                 wanted.job.check()
                 tensor = file.get_tensor(name)
-                dtype = wanted.dtype if tensor.is_floating_point() else tensor.dtype
+                dtype = wanted.precision.storage if tensor.is_floating_point() else tensor.dtype
                 yield name, tensor.to(wanted.device, dtype, copy=True)
 
 
@@ -219,7 +234,11 @@ def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
     variant = "fp16" if all(".fp16." in path.name for path in weights) else None
     build = getattr(transformers, wanted.class_name)
     module = build.from_pretrained(
-        wanted.folder, dtype=wanted.dtype, variant=variant, use_safetensors=True, local_files_only=True
+        wanted.folder,
+        dtype=wanted.precision.storage,
+        variant=variant,
+        use_safetensors=True,
+        local_files_only=True,
     )
     wanted.job.check()
     return module.to(wanted.device).eval().requires_grad_(False)
@@ -230,7 +249,7 @@ def _image_encoder(wanted: _Wanted) -> torch.nn.Module:
     build: Any = transformers.CLIPVisionModelWithProjection
     module, found = build.from_pretrained(
         wanted.folder,
-        dtype=wanted.dtype,
+        dtype=wanted.precision.storage,
         use_safetensors=True,
         local_files_only=True,
         output_loading_info=True,

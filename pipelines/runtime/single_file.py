@@ -20,6 +20,7 @@ from pipelines.library.clip_words import words_of
 from pipelines.library.single_file import FileModel, Place
 from pipelines.runtime import attention
 from pipelines.runtime.components import PartKey
+from pipelines.runtime.precision import Precision, settle
 from pipelines.spec.errors import IncompleteModel, ModelError
 from pipelines.spec.families.base import Family
 from pipelines.spec.families.file_parts import FilePart, Spelling
@@ -83,7 +84,7 @@ class FileLoad:
 
     model: FileModel
     family: Family
-    dtype: torch.dtype
+    precision: Precision
     device: torch.device
     job: Job
 
@@ -91,7 +92,7 @@ class FileLoad:
         """Of the part as if it were a file of its own."""
         size = sum(place.size_bytes for place in self.model.parts.get(part, {}).values())
         stamp = ((part, size, self.model.path.stat().st_mtime_ns),)
-        return PartKey(str(self.model.path / part), stamp, str(self.dtype), str(self.device))
+        return PartKey(str(self.model.path / part), stamp, str(self.precision), str(self.device))
 
     def part(self, part: str) -> Any:
         """Raises ModelError for what is damaged or incomplete, Cancelled between tensors."""
@@ -113,6 +114,7 @@ class FileLoad:
             text = f"{len(missing)} weights of the part '{part}' are missing, such as '{missing[0]}'"
             raise ModelError(f"{text}: {self.model.path}", "Get the model again.")
         module = module.to(self.device).eval().requires_grad_(False)  # what is no weight is on the CPU still
+        settle(module, self.precision)
         if part == self.family.denoiser:
             attention.settle(module)
         return module
@@ -131,14 +133,14 @@ class FileLoad:
                 self.job.check()
                 place = places[stored.name]
                 if self._is_direct(stored):
-                    yield name, _read_as(self.dtype, file, place, room)
+                    yield name, _read_as(self.precision.storage, file, place, room)
                     continue
                 if inside != stored.name:
                     inside, whole = stored.name, _read(file, place, room[: place.size_bytes])
                 tensor = whole
                 for step in stored.then:
                     tensor = step(tensor)
-                dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+                dtype = self.precision.storage if tensor.is_floating_point() else tensor.dtype
                 yield name, tensor.to(self.device, dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _is_direct(self, stored: Stored) -> bool:

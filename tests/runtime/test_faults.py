@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipelines.runtime import decoding, loader
+from pipelines.runtime import device as devices
 from pipelines.runtime.worker import Worker
 from pipelines.spec.errors import BadPicture, DeviceLost, ModelError, OutOfMemory
 from pipelines.spec.events import ImageSaved, JobFailed, StageChanged
@@ -156,6 +157,7 @@ def nan_while(vae, broken):
 @pytest.fixture
 def half_engine(engine, monkeypatch):
     """The engine at bfloat16, which the CPU can do."""
+    monkeypatch.setattr(devices, "computes_in", lambda *_: True)
     monkeypatch.setattr(engine.compute._loader, "_dtype", "bfloat16")
     return engine
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipelines.library.header import read_header
 from pipelines.library.models import demo_root, record_of
 from pipelines.library.single_file import CONFIGS, Place, bundled, read
+from pipelines.runtime import device as devices
 from pipelines.runtime.loader import _LOADERS
 from pipelines.runtime.single_file import _NAMES, _empty, _tokenizer
 from pipelines.spec.errors import Cancelled, ModelError
@@ -197,11 +198,12 @@ def test_weights_are_the_files_own(engine, copy):
     assert not any(p.is_meta or p.requires_grad for p in unet.parameters())
 
 
-def test_the_precision_of_the_file_is_kept_where_it_is_asked_for(copy):
+def test_the_precision_of_the_file_is_kept_where_it_is_asked_for(copy, monkeypatch):
     from pipelines.runtime.components import ComponentStore
     from pipelines.runtime.loader import Loader
     from pipelines.spec.options import EngineOptions
 
+    monkeypatch.setattr(devices, "computes_in", lambda *_: True)
     store = ComponentStore(lambda: 2**40, lambda: None)
     loader = Loader(store, torch.device("cpu"), EngineOptions(output_dir="", dtype="float16"))
     job = job_of(copy)

@@ -134,6 +134,11 @@ def _put(adapter: str, pairs: list[_Pair], host: Any) -> None:
     # Built without numbers, so that no random ones are drawn for what is overwritten at once.
     inject_adapter_in_model(config, host, adapter, low_cpu_mem_usage=True, state_dict=state)
     set_peft_model_state_dict(host, state, adapter, low_cpu_mem_usage=True)
+    for pair in pairs:
+        # peft 0.21 narrows them to the precision in which the weights beside them lie, which need not compute in it.
+        layer = host.get_submodule(pair.name)
+        layer.lora_A[adapter].weight.data = pair.down
+        layer.lora_B[adapter].weight.data = pair.up
     del host.peft_config  # the layers know themselves; peft warns of a second LoRA where it finds a first
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from pipelines.runtime import device as devices
 from pipelines.runtime.conditioning.control import control_picture
 from pipelines.runtime.latents import pack
 from pipelines.runtime.preprocess.canny import canny
@@ -201,6 +202,7 @@ def test_a_cancel_comes_before_the_next_block_of_the_controlnet(engine, records,
 
 
 def test_samplers_that_draw_noise_go_with_it_at_half_precision(engine, records, nets, edges, monkeypatch):
+    monkeypatch.setattr(devices, "computes_in", lambda *_: True)
     monkeypatch.setattr(engine.compute._loader, "_dtype", "bfloat16")
     family, record, net = by_id("sd1"), records["sd1"], nets["sd1"]
     request = asked(family, ControlInput(model=net.id, path=str(edges)))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.runtime import device as devices
 from pipelines.spec.errors import Cancelled, ModelError, RequestError
 from pipelines.spec.events import ImageSaved, StageChanged, StepDone
 from pipelines.spec.families import by_id
@@ -114,6 +115,15 @@ def assert_equal(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]
                 else (value == other[name][key])
             )
             assert same, f"{name}: {key}"
+
+
+def test_a_lora_goes_with_weights_that_lie_in_half_precision(engine, family, record, lora, monkeypatch):
+    plain_one, wide = drawn_with(engine, family, record), drawn_with(engine, family, record, (lora, 1.0))
+    monkeypatch.setattr(devices, "computes_in", lambda _device, dtype: dtype is torch.float32)
+    monkeypatch.setattr(engine.compute._loader, "_dtype", record.dtype)
+    small = drawn_with(engine, family, record, (lora, 1.0))
+    off = np.abs(small.astype(int) - wide).mean()
+    assert off < 0.1 * np.abs(wide.astype(int) - plain_one).mean()
 
 
 def test_the_library_tells_what_it_is(lora, family):

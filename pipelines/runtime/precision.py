@@ -1,0 +1,73 @@
+"""In which precision weights lie in memory and in which they compute, which differ where a device is slow in the first.
+
+A processor without 16-bit arithmetic computes in bfloat16 ten times slower than in float32. There weights stay as small
+as they are in their file, and each layer is widened for as long as it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.hooks import HookRegistry, ModelHook
+from torch import nn
+
+# diffusers asks the hook of this name for the precision of a network (get_parameter_dtype).
+_HOOK = "layerwise_casting"
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    compute: torch.dtype
+    storage: torch.dtype
+
+    def __str__(self) -> str:
+        if self.storage is self.compute:
+            return str(self.compute)
+        return f"{self.storage} in {self.compute}"
+
+
+def settle(network: nn.Module, precision: Precision) -> None:
+    """A network whose weights are in `precision.storage` computes in `precision.compute` from now on.
+
+    Widened for good is what is not a linear layer or a convolution: norms, embeddings and tables are a hundredth of the
+    weights, and code reads them outside of any layer.
+    """
+    if precision.storage is precision.compute:
+        return
+    for module in network.modules():
+        if isinstance(module, _LAYERS):
+            registry = HookRegistry.check_if_exists_or_initialize(module)
+            registry.register_hook(_Widened(precision.compute), _HOOK)
+            continue
+        for table in (module._parameters, module._buffers):
+            for tensor in table.values():
+                if tensor is not None and tensor.is_floating_point():
+                    tensor.data = tensor.data.to(precision.compute)
+
+
+class _Widened(ModelHook):
+    """diffusers' own hook narrows the weights again after each call, which costs as much as to widen them."""
+
+    def __init__(self, compute_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.compute_dtype = compute_dtype
+
+    def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        weights = [weight for weight in module._parameters.values() if weight is not None]
+        small = [weight.data for weight in weights]
+        try:
+            for weight in weights:
+                weight.data = weight.data.to(self.compute_dtype)
+            # T5 narrows what goes into a layer to the precision of its weight.
+            wide = [each.to(self.compute_dtype) if _is_number(each) else each for each in args]
+            return self.fn_ref.original_forward(*wide, **kwargs)
+        finally:
+            for weight, data in zip(weights, small, strict=True):
+                weight.data = data
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_floating_point()
