@@ -63,7 +63,7 @@ class _Widened(ModelHook):
                 weight.data = weight.data.to(self.compute_dtype)
             # T5 narrows what goes into a layer to the precision of its weight.
             wide = [each.to(self.compute_dtype) if _is_number(each) else each for each in args]
-            return self.fn_ref.original_forward(*wide, **kwargs)
+            return self.fn_ref.original_forward(*wide, **kwargs)  # pyright: ignore[reportOptionalCall] - set with the hook
         finally:
             for weight, data in zip(weights, small, strict=True):
                 weight.data = data

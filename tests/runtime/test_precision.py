@@ -7,6 +7,7 @@ from torch import nn
 
 from pipelines.runtime import device as devices
 from pipelines.runtime.precision import Precision, settle
+from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.record import ModelRecord
 from tests.runtime.conftest import job_of, run
@@ -55,7 +56,8 @@ def test_what_a_model_takes_itself_does_not_change_its_precision(engine, tiny_mo
 
 
 def picture(engine, job):
-    return Image.open(run(engine, job)[-1].path).tobytes()
+    (path,) = (event.path for event in run(engine, job) if isinstance(event, ImageSaved))
+    return Image.open(path).tobytes()
 
 
 def test_the_picture_is_that_of_float32_bit_for_bit(engine, tiny_model, slow_halves, monkeypatch):
