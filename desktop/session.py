@@ -27,7 +27,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.families.base import Family
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
 
@@ -105,8 +105,8 @@ class Session(QObject):
 
     def set_records(self, records: tuple[ModelRecord, ...]) -> None:
         """All there is. The chosen model is kept if it is still there, else the first usable one is taken."""
-        self._parts = {record.id: record for record in records if record.kind is not Kind.CHECKPOINT}
-        records = tuple(record for record in records if record.kind is Kind.CHECKPOINT)
+        self._parts = {record.id: record for record in records if not record.draws}
+        records = tuple(record for record in records if record.draws)
         self._records = {record.id: record for record in records}
         self._looked = True
         now = self.request()

@@ -15,7 +15,7 @@ from pipelines.spec.adding import added
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_SEED, GenerationRequest
 from pipelines.spec.schedulers import find, scheduler_by_id
 from pipelines.spec.validate import problems
@@ -163,10 +163,10 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
         if str(wanted).lower() in (record.id.lower(), record.path.lower()):
             if record.problem:
                 raise RequestError("model", f"'{record.id}' cannot be used: {record.problem}")
-            if record.kind is not Kind.CHECKPOINT:
+            if not record.draws:
                 break
             return record
-    ids = [r.id for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
+    ids = [r.id for r in records if r.draws and not r.problem]
     name = shortened(wanted)
     close = difflib.get_close_matches(name, ids, n=3, cutoff=0.4) or ids[:3]
     hint = f"There are: {', '.join(close)}." if close else "Name its folder: --models DIR."

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from pipelines.library.completing import completed
 from pipelines.library.database import BUSY_S, is_damage, moved_aside
 from pipelines.library.folders import data_dir
 from pipelines.library.hashes import Hashes
@@ -87,7 +88,7 @@ class ModelIndex:
         gone = _gone(rows, {key_of(each.path) for each in found}, roots)
         if gone:
             self._try(lambda db: db.executemany("DELETE FROM file WHERE path = ?", gone), None)
-        return with_own_ids(known[each.path] for each in found)
+        return with_own_ids(completed(known[each.path] for each in found))
 
     def hashes(self, path: Path) -> Hashes | None:
         """Of a file that is as it was when they were made; a file that was moved since is known by name and size."""

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.completing import completed
 from pipelines.library.controlnets import controlnet_record
 from pipelines.library.detect.finding import Finding
 from pipelines.library.detect.folder import folder_finding
@@ -47,12 +48,12 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
     tables = SeenTables()
-    return with_own_ids(record_of(Path(found.path), tables) for found in walk(roots))
+    return with_own_ids(completed(record_of(Path(found.path), tables) for found in walk(roots)))
 
 
 def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
     """Who draws when nobody was named: the first model that can be used, and of the demos the plainest."""
-    usable = [r for r in records if r.kind is Kind.CHECKPOINT and not r.problem]
+    usable = [r for r in records if r.draws and not r.problem]
     first = next(iter(usable), None)
     if first is not None and demo_root() in Path(first.path).parents:
         return next((record for record in usable if record.id == FIRST_DEMO), first)

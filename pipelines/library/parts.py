@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.completing import LENT, incomplete
 from pipelines.library.detect.embedding import A1111, SDXL_PAIR
 from pipelines.library.detect.file import detect
 from pipelines.library.detect.finding import Finding
@@ -17,10 +18,11 @@ from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
 from pipelines.library.seen_tables import SeenTables
 from pipelines.library.side_facts import brought_facts, described, side_facts, told_family
-from pipelines.library.single_file import can_load
+from pipelines.library.single_file import CONFIGS, can_load, lacking, latent_channels
 from pipelines.spec.errors import EngineError
 from pipelines.spec.families import by_id
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.families.base import Family
+from pipelines.spec.record import Kind, ModelRecord, State
 
 MAX_YAML = 100_000
 
@@ -66,18 +68,24 @@ def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], fin
         record = dataclasses.replace(record, trigger_words=words)
     if finding.kind is Kind.IP_ADAPTER:
         return ip_adapter_record(record, header)
-    if not _is_whole(record, header):
+    loads = can_load(header, record.quantisation) and not record.sharded and record.state is State.READY
+    if loads and record.kind in LENT:
+        return record
+    family = by_id(record.family) if record.family else None
+    if not loads or not record.draws or family is None or not _has_denoiser(header, family):
         return not_yet(record)
     brought = brought_facts(Path(record.path), header.metadata)
-    family = by_id(record.family)
-    return without_misfits(dataclasses.replace(record, needs=(), **brought), family, family.latent.channels)
+    # What the detector says of needs is no measure: it takes encoders for their widths.
+    needs = tuple(family.file_parts[part].need for part in lacking(header, family))
+    record = without_misfits(
+        dataclasses.replace(record, needs=needs, **brought), family, latent_channels(header, family)
+    )
+    brings_words = not family.lent_words or CONFIGS in header.metadata
+    return record if brings_words and not needs else incomplete(record, family)
 
 
-def _is_whole(record: ModelRecord, header: Header) -> bool:
-    """Whether it is a checkpoint that can be drawn with. `needs` is no measure: it takes encoders for their widths."""
-    if record.kind is not Kind.CHECKPOINT or not record.family or record.sharded:
-        return False
-    return can_load(header, by_id(record.family), record.quantisation)
+def _has_denoiser(header: Header, family: Family) -> bool:
+    return bool(family.file_parts) and family.denoiser not in lacking(header, family)
 
 
 def _told_record(

@@ -7,12 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from pipelines.library.bfl_names import depth
 from pipelines.library.header import AGAIN, Header, read_header
 from pipelines.library.own_facts import read_json
 from pipelines.spec.errors import BrokenModel, ModelError
 from pipelines.spec.families.base import Family
+from pipelines.spec.families.file_parts import FilePart, Spelling
 
 # The settings of its parts, as JSON in the metadata of a file that `convert` wrote.
 CONFIGS = "emulsion.configs"
@@ -20,6 +23,7 @@ SETTINGS = "settings"  # beside the parts: what model_index.json says
 ZERO_SNR = (
     "ztsnr"  # a tensor that makers add where the last step of the training was noise alone (Lin et al. 2023)
 )
+WORD_FILES = ("tokenizer.json", "tokenizer_config.json")  # of T5, as text in the settings of its tokenizer
 _ASSETS = Path(__file__).resolve().parents[2] / "assets" / "configs"
 # Of a full checkpoint; not of bundles that have the names of diffusers inside.
 _SCALED = re.compile(r".*(_scaled|nf4|fp4|int[48]|svdquant)$")
@@ -36,36 +40,71 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class FileModel:
-    """`parts` have the tensors by their names in the file, `configs` the settings of every part of the family."""
+class PartFile:
+    """One part where it lies: `places` by the names in the file, all of which begin with `prefix`."""
 
     path: Path
-    parts: Mapping[str, Mapping[str, Place]]
+    spelling: Spelling
+    prefix: str
+    places: Mapping[str, Place]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names without what stands before them, and as they are in the file."""
+        return {name.removeprefix(self.prefix): name for name in self.places}
+
+
+@dataclass(frozen=True, slots=True)
+class FileModel:
+    """`parts` are those with weights, `configs` the settings of every part of the family."""
+
+    path: Path
+    parts: Mapping[str, PartFile]
     configs: Mapping[str, Mapping[str, Any]]
 
 
-def can_load(header: Header, family: Family, quantisation: str) -> bool:
-    """Whether the file has every part that has weights, in the names and numbers that are known."""
-    if not family.file_parts or header.container != "safetensors" or _SCALED.match(quantisation):
-        return False
-    return all(
-        any(name.startswith(part.prefix) for name in header.shapes) for part in family.file_parts.values()
-    )
+def can_load(header: Header, quantisation: str) -> bool:
+    """Whether the numbers are of a kind that is known here."""
+    return header.container == "safetensors" and not _SCALED.match(quantisation)
 
 
-def read(path: Path, family: Family) -> FileModel:
-    """Raises ModelError with the path for what is gone, damaged or incomplete."""
+def lacking(header: Header, family: Family) -> list[str]:
+    """The parts with weights that the file does not hold, by the family's names of them."""
+    return [part for part, row in family.file_parts.items() if _way(header.shapes, row) is None]
+
+
+def read(path: Path, family: Family, borrowed: Mapping[str, str] = MappingProxyType({})) -> FileModel:
+    """`borrowed` as in `ModelRecord`. Raises ModelError with the path for what is gone, damaged or incomplete."""
     header = read_header(path)
-    if not can_load(header, family, ""):
-        raise ModelError(
-            f"The file does not hold a whole model of this family: {path}", "Choose another model."
-        )
-    every = _places(path)
-    parts = {
-        part: {name: place for name, place in every.items() if name.startswith(row.prefix)}
-        for part, row in family.file_parts.items()
-    }
-    return FileModel(path, parts, _configs(header, family))
+    parts = {}
+    for part, row in family.file_parts.items():
+        own = _way(header.shapes, row)
+        if own is None and part not in borrowed:
+            text = f"The file does not hold a whole model of this family: {path}"
+            raise ModelError(text, "Choose another model.")
+        parts[part] = _part_file(path, row, *own) if own else _lent(Path(borrowed[part]), row)
+    return FileModel(path, parts, _configs(header, family, parts, borrowed))
+
+
+def _way(names: Mapping[str, object], row: FilePart) -> tuple[Spelling, str] | None:
+    """Whose names the part has in a file with these names, and what stands before them; None when it is not there."""
+    if any(name.startswith(row.prefix) for name in names):
+        return row.spelling, row.prefix
+    if row.mark in names:
+        return row.alone or row.spelling, ""
+    return None
+
+
+def _lent(path: Path, row: FilePart) -> PartFile:
+    way = _way(read_header(path).shapes, row)
+    if way is None:
+        raise ModelError(f"This file no longer holds what was in it: {path}", "Scan the model folders again.")
+    return _part_file(path, row, *way)
+
+
+def _part_file(path: Path, row: FilePart, spelling: Spelling, prefix: str) -> PartFile:
+    places = {name: place for name, place in _places(path).items() if name.startswith(prefix)}
+    return PartFile(path, spelling, prefix, places)
 
 
 def _places(path: Path) -> dict[str, Place]:
@@ -99,9 +138,24 @@ def own_configs(header: Header) -> dict[str, dict[str, Any]]:
     return configs
 
 
-def _configs(header: Header, family: Family) -> dict[str, dict[str, Any]]:
-    """The file's own where it has any, else the published ones."""
-    configs = own_configs(header) or bundled(family)
+def latent_channels(header: Header, family: Family) -> int:
+    """Of the VAE by the file's own settings, else of the published ones. Raises BrokenModel for damaged settings."""
+    told = own_configs(header).get("vae", {}).get("latent_channels")
+    return told if isinstance(told, int) else family.latent.channels
+
+
+def _configs(
+    header: Header, family: Family, parts: Mapping[str, PartFile], borrowed: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The file's own where it has any, else the published ones, with as many blocks as there are."""
+    configs = own_configs(header)
+    if not configs:
+        configs = bundled(family)
+        for part, file in parts.items():
+            if file.spelling is Spelling.FLUX:
+                double, single = depth(file.names)
+                configs[part] |= {"num_layers": double, "num_single_layers": single}
+    configs |= {part: {"folder": path} for part, path in borrowed.items() if part not in family.file_parts}
     if missing := [part for part in family.required_parts if part not in configs]:
         raise BrokenModel(f"The settings in the file leave out: {', '.join(missing)}.", AGAIN)
     if ZERO_SNR in header.shapes:
@@ -112,9 +166,13 @@ def _configs(header: Header, family: Family) -> dict[str, dict[str, Any]]:
 
 def bundled(family: Family) -> dict[str, dict[str, Any]]:
     """The settings of the family's published models, by part."""
-    return {part: read_json(_ASSETS / family.id / f"{part}.json") for part in family.required_parts}
+    return {
+        part: read_json(_ASSETS / family.id / f"{part}.json")
+        for part in family.required_parts
+        if part not in family.lent_words
+    }
 
 
-def tokenizer_config(path: Path, part: str, family: Family) -> Mapping[str, Any]:
+def tokenizer_config(path: Path, part: str, family: Family, borrowed: Mapping[str, str]) -> Mapping[str, Any]:
     """Raises ModelError for a file that is gone or damaged."""
-    return _configs(read_header(path), family).get(part, {})
+    return _configs(read_header(path), family, {}, borrowed).get(part, {})

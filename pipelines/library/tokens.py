@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.library.clip_words import ClipWords, counter, words_of
-from pipelines.library.single_file import tokenizer_config
+from pipelines.library.single_file import WORD_FILES, tokenizer_config
 from pipelines.spec import families
 from pipelines.spec.errors import ModelError
 from pipelines.spec.record import Format, ModelRecord
@@ -52,6 +52,9 @@ def _found(record: ModelRecord, part: str, most: int) -> tuple[Tokenizer, int]:
     path = Path(record.path)
     if record.format is Format.SINGLE_FILE:
         try:
+            lent = dict(record.borrowed)
+            if part in lent:
+                return _loaded(Path(lent[part]), _stamp(Path(lent[part])), most)
             return _in_file(path, path.stat().st_mtime_ns, part, record.family, most)
         except OSError as error:
             raise ModelError(f"The model file {path} cannot be read: {error.strerror}.") from error
@@ -60,7 +63,10 @@ def _found(record: ModelRecord, part: str, most: int) -> tuple[Tokenizer, int]:
 
 @functools.lru_cache(maxsize=4)
 def _in_file(path: Path, _stamp: int, part: str, family: str, most: int) -> tuple[Tokenizer, int]:
-    words = words_of(tokenizer_config(path, part, families.by_id(family)))
+    config = tokenizer_config(path, part, families.by_id(family), {})
+    if (text := config.get(WORD_FILES[0])) is not None:
+        return _of_text(str(text)), most
+    words = words_of(config)
     return counter(words), min(words.model_max_length, most)
 
 
@@ -87,7 +93,19 @@ def _loaded(folder: Path, _stamp: tuple[int, ...], most: int) -> tuple[Tokenizer
 def _fast(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return _whole(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
+def _of_text(text: str) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return _whole(Tokenizer.from_str(text))
+    except Exception as error:  # tokenizers raises bare Exception for damage
+        raise ModelError("The model's own list of words is damaged.", "Get the model again.") from error
+
+
+def _whole(tokenizer: Tokenizer) -> Tokenizer:
     # The file may cut or fill every text to the model's length, and the count would always be that.
     tokenizer.no_truncation()
     tokenizer.no_padding()

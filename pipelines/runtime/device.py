@@ -13,9 +13,7 @@ from pipelines.spec.errors import EngineError
 from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-_CPU_SHARE = (
-    0.75  # of the free memory that weights in float32 may take; a picture and the system need the rest
-)
+_SHARE = 0.75  # of the free memory that weights in float32 may take; a picture and the system need the rest
 _BF16_FILES = frozenset({"bf16", "bfloat16"})
 
 
@@ -81,14 +79,18 @@ def computes_in(device: torch.device, dtype: torch.dtype) -> bool:
 def precision(device: torch.device, wanted: str, record: ModelRecord, half: str, free: int) -> Precision:
     """`EngineOptions.dtype` resolved for a model: how its weights lie in memory, and how they compute.
 
-    On the CPU a model whose weights take most of the `free` bytes in float32 stays in the half precision of its file.
+    Weights in 8 bits stay so where the device's own precision would take most of the `free` bytes. On the CPU a model
+    whose weights take as much in float32 stays in the half precision of its file.
     Raises EngineError for an unknown `wanted`.
     """
     dtype = compute_dtype(device, wanted, record.dtype, half)
+    if wanted == "auto" and record.dtype.startswith("float8"):
+        keeps = dtype.itemsize * record.size_bytes > _SHARE * free
+        return Precision(compute=dtype, storage=dtype, keeps_fp8=keeps)
     if not computes_in(device, dtype):
         return Precision(compute=torch.float32, storage=dtype)
     own = _DTYPES.get(record.dtype)
-    large = 2 * record.size_bytes > _CPU_SHARE * free
+    large = 2 * record.size_bytes > _SHARE * free
     if wanted == "auto" and device.type == "cpu" and large and own in (torch.float16, torch.bfloat16):
         return Precision(compute=torch.float32, storage=own)
     return Precision(compute=dtype, storage=dtype)

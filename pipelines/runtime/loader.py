@@ -83,7 +83,7 @@ class Loader:
         root = Path(record.path)
         precision = self._precision(record, family)
         if record.format is Format.SINGLE_FILE:
-            return self._of_file(job, root, family, precision)
+            return self._of_file(job, record, family, precision)
         if not root.is_dir():
             raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
         index = _json(root / "model_index.json")
@@ -113,10 +113,11 @@ class Loader:
         wanted.job.check()
         return self._store.get(key, lambda: _loaded(wanted))
 
-    def _of_file(self, job: Job, path: Path, family: Family, precision: Precision) -> Model:
+    def _of_file(self, job: Job, record: ModelRecord, family: Family, precision: Precision) -> Model:
+        path = Path(record.path)
         if not path.is_file():
             raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
-        load = FileLoad(read(path, family), family, precision, self._device, job)
+        load = FileLoad(read(path, family, dict(record.borrowed)), family, precision, self._device, job)
         keys, parts = {name: load.key(name) for name in family.required_parts}, {}
         for name, key in keys.items():
             job.check()

@@ -20,25 +20,34 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 @dataclass(frozen=True, slots=True)
 class Precision:
+    """`storage` of what is not in 8 bits; that stays so where `keeps_fp8`."""
+
     compute: torch.dtype
     storage: torch.dtype
+    keeps_fp8: bool = False
+
+    def of(self, own: torch.dtype) -> torch.dtype:
+        """In which a tensor of a file is kept that has it in `own`."""
+        kept = not own.is_floating_point or (self.keeps_fp8 and own.itemsize == 1)
+        return own if kept else self.storage
 
     def __str__(self) -> str:
-        if self.storage is self.compute:
-            return str(self.compute)
-        return f"{self.storage} in {self.compute}"
+        storage = f"{self.storage} or fp8" if self.keeps_fp8 else str(self.storage)
+        return storage if storage == str(self.compute) else f"{storage} in {self.compute}"
 
 
 def settle(network: nn.Module, precision: Precision) -> None:
-    """A network whose weights are in `precision.storage` computes in `precision.compute` from now on.
+    """A network whose weights are in a smaller precision computes in `precision.compute` from now on.
 
     Widened for good is what is not a linear layer or a convolution: norms, embeddings and tables are a hundredth of the
     weights, and code reads them outside of any layer.
     """
-    if precision.storage is precision.compute:
+    if precision.storage is precision.compute and not precision.keeps_fp8:
         return
     for module in network.modules():
         if isinstance(module, _LAYERS):
+            if module.weight.dtype is precision.compute:
+                continue
             registry = HookRegistry.check_if_exists_or_initialize(module)
             registry.register_hook(_Widened(precision.compute), _HOOK)
             continue

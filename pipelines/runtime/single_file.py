@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,14 +18,15 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 
+from pipelines.library.bfl_names import Way, depth, rows
 from pipelines.library.clip_words import words_of
-from pipelines.library.single_file import FileModel, Place
+from pipelines.library.single_file import WORD_FILES, FileModel, PartFile, Place
 from pipelines.runtime import attention
 from pipelines.runtime.components import PartKey
 from pipelines.runtime.precision import Precision, settle
 from pipelines.spec.errors import IncompleteModel, ModelError
 from pipelines.spec.families.base import Family
-from pipelines.spec.families.file_parts import FilePart, Spelling
+from pipelines.spec.families.file_parts import Spelling
 from pipelines.spec.job import Job
 
 _DTYPES = {
@@ -65,6 +68,10 @@ class Stored:
     def __getitem__(self, index: Any) -> Stored:
         return self._after(lambda tensor: tensor[index])
 
+    def rolled(self, rows: int) -> Stored:
+        """The rows that stand first come last."""
+        return self._after(lambda tensor: tensor.roll(-rows, 0))
+
     def clone(self) -> Stored:
         return self
 
@@ -89,10 +96,12 @@ class FileLoad:
     job: Job
 
     def key(self, part: str) -> PartKey:
-        """Of the part as if it were a file of its own."""
-        size = sum(place.size_bytes for place in self.model.parts.get(part, {}).values())
-        stamp = ((part, size, self.model.path.stat().st_mtime_ns),)
-        return PartKey(str(self.model.path / part), stamp, str(self.precision), str(self.device))
+        """Of the part as if it were a file of its own; one that is lent to several models is one part."""
+        file = self.model.parts.get(part)
+        path = Path(self.model.configs[part].get("folder", self.model.path)) if file is None else file.path
+        size = sum(place.size_bytes for place in file.places.values()) if file else 0
+        stamp = ((part, size, path.stat().st_mtime_ns),)
+        return PartKey(str(path / part), stamp, str(self.precision), str(self.device))
 
     def part(self, part: str) -> Any:
         """Raises ModelError for what is damaged or incomplete, Cancelled between tensors."""
@@ -100,47 +109,46 @@ class FileLoad:
         if part == "scheduler":
             return config
         if part not in self.family.file_parts:
-            return _tokenizer(config)
-        return self._network(part, self.family.file_parts[part], config)
+            return _t5_words(config) if part in self.family.lent_words else _tokenizer(config)
+        return self._network(part, self.family.file_parts[part].class_name, config)
 
-    def _network(self, part: str, row: FilePart, config: Mapping[str, Any]) -> torch.nn.Module:
-        module = _empty(row.class_name, config)
-        places = self.model.parts[part]
-        names = _NAMES[row.spelling](places, row.prefix, module)
+    def _network(self, part: str, class_name: str, config: Mapping[str, Any]) -> torch.nn.Module:
+        module = _empty(class_name, config)
+        file = self.model.parts[part]
+        names = _NAMES[file.spelling](file, module)
         wanted = module.state_dict().keys()
-        state = dict(self._tensors(places, {name: names[name] for name in names if name in wanted}))
-        missing, _unexpected = module.load_state_dict(state, strict=False, assign=True)
-        if missing:
+        state = dict(self._tensors(file, {name: names[name] for name in names if name in wanted}))
+        _tied(module).load_state_dict(state, strict=False, assign=True)
+        if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
             text = f"{len(missing)} weights of the part '{part}' are missing, such as '{missing[0]}'"
-            raise ModelError(f"{text}: {self.model.path}", "Get the model again.")
+            raise ModelError(f"{text}: {file.path}", "Get the model again.")
         module = module.to(self.device).eval().requires_grad_(False)  # what is no weight is on the CPU still
         settle(module, self.precision)
         if part == self.family.denoiser:
             attention.settle(module)
         return module
 
-    def _tensors(
-        self, places: Mapping[str, Place], names: Mapping[str, Stored]
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def _tensors(self, part: PartFile, names: Mapping[str, Stored]) -> Iterator[tuple[str, torch.Tensor]]:
         """In the order of the file, which a disk reads fastest. One from which several are cut is read once."""
+        places = part.places
         cut = [places[stored.name].size_bytes for stored in names.values() if not self._is_direct(stored)]
         room = torch.empty(max((_CHUNK, *cut)), dtype=torch.uint8)
         inside, whole = "", room
         # Plain reads and no map: a file that shrinks must not take the process with it, and the pages of a map would
         # count as a second copy of the weights.
-        with open(self.model.path, "rb", buffering=0) as file:
+        with open(part.path, "rb", buffering=0) as file:
             for name, stored in sorted(names.items(), key=lambda item: places[item[1].name].begin):
                 self.job.check()
                 place = places[stored.name]
+                dtype = self.precision.of(_dtype(place))
                 if self._is_direct(stored):
-                    yield name, _read_as(self.precision.storage, file, place, room)
+                    yield name, _read_as(dtype, file, place, room)
                     continue
                 if inside != stored.name:
                     inside, whole = stored.name, _read(file, place, room[: place.size_bytes])
                 tensor = whole
                 for step in stored.then:
                     tensor = step(tensor)
-                dtype = self.precision.storage if tensor.is_floating_point() else tensor.dtype
                 yield name, tensor.to(self.device, dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _is_direct(self, stored: Stored) -> bool:
@@ -193,7 +201,15 @@ def _empty(class_name: str, config: Mapping[str, Any]) -> Any:
         if hasattr(diffusers, class_name):
             return getattr(diffusers, class_name).from_config(dict(config))
         own = {name: value for name, value in config.items() if not name.startswith(_NOT_SETTINGS)}
-        return getattr(transformers, class_name)(transformers.CLIPTextConfig(**own))
+        module = getattr(transformers, class_name)(_CONFIGS[class_name](**own))
+    return _tied(module)
+
+
+def _tied(module: Any) -> Any:
+    """T5's encoder has its table of words a second time, under a name that files leave out."""
+    if isinstance(module, transformers.T5EncoderModel):
+        module.encoder.embed_tokens.weight = module.shared.weight
+    return module
 
 
 def _tokenizer(config: Mapping[str, Any]) -> Any:
@@ -206,24 +222,67 @@ def _tokenizer(config: Mapping[str, Any]) -> Any:
     )
 
 
-def _stored(places: Mapping[str, Place]) -> dict[str, Any]:
-    return {name: Stored(name, torch.empty(place.shape, device="meta")) for name, place in places.items()}
+def _t5_words(config: Mapping[str, Any]) -> Any:
+    """Those of a folder, or of a file that `convert` wrote: by way of a folder, so that both are cut alike."""
+    if "folder" in config:
+        return transformers.T5Tokenizer.from_pretrained(config["folder"], local_files_only=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in WORD_FILES:
+            Path(folder, name).write_text(str(config.get(name, "{}")), encoding="utf-8")
+        return transformers.T5Tokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _unet(places: Mapping[str, Place], _prefix: str, module: Any) -> dict[str, Stored]:
-    return convert_ldm_unet_checkpoint(_stored(places), module.config)
+def _stored(file: PartFile, before: str = "") -> dict[str, Any]:
+    """By the names without the file's prefix, with `before` in its place."""
+    return {
+        before + name: Stored(real, torch.empty(file.places[real].shape, device="meta"))
+        for name, real in file.names.items()
+    }
 
 
-def _vae(places: Mapping[str, Place], _prefix: str, module: Any) -> dict[str, Stored]:
-    return convert_ldm_vae_checkpoint(_stored(places), module.config)
+def _unet(file: PartFile, module: Any) -> dict[str, Stored]:
+    return convert_ldm_unet_checkpoint(_stored(file, "model.diffusion_model."), module.config)
 
 
-def _clip(places: Mapping[str, Place], prefix: str, module: Any) -> dict[str, Stored]:
-    return _as_named({name.removeprefix(prefix): each for name, each in _stored(places).items()}, module)
+def _vae(file: PartFile, module: Any) -> dict[str, Stored]:
+    return convert_ldm_vae_checkpoint(_stored(file), module.config)
 
 
-def _open_clip(places: Mapping[str, Place], prefix: str, module: Any) -> dict[str, Stored]:
-    return _as_named(convert_open_clip_checkpoint(module, _stored(places), prefix=prefix), module)
+def _clip(file: PartFile, module: Any) -> dict[str, Stored]:
+    return _as_named(_stored(file), module)
+
+
+def _open_clip(file: PartFile, module: Any) -> dict[str, Stored]:
+    return _as_named(
+        convert_open_clip_checkpoint(module, _stored(file, file.prefix), prefix=file.prefix), module
+    )
+
+
+def _t5(file: PartFile, _module: Any) -> dict[str, Stored]:
+    return _stored(file)
+
+
+def _flux(file: PartFile, module: Any) -> dict[str, Stored]:
+    """Raises ModelError when a weight is missing."""
+    found, names = _stored(file), {}
+    sizes = {name: tensor.shape[0] for name, tensor in module.state_dict().items()}
+    for row in rows(*depth(file.names)):
+        if row.diffusers[0] not in sizes or row.bfl not in found:
+            continue
+        whole, top = found[row.bfl], 0
+        for name in row.diffusers:
+            names[name] = _of_row(whole, row.way, top, sizes[name])
+            top += sizes[name]
+    return names
+
+
+def _of_row(whole: Stored, way: Way, top: int, height: int) -> Stored:
+    if way is Way.SAME:
+        return whole
+    if way is Way.JOINED:
+        return whole[top : top + height]
+    half = height // 2
+    return whole.rolled(half)
 
 
 def _as_named(names: Mapping[str, Stored], module: Any) -> dict[str, Stored]:
@@ -235,9 +294,16 @@ def _as_named(names: Mapping[str, Stored], module: Any) -> dict[str, Stored]:
     }
 
 
-_NAMES: Mapping[Spelling, Callable[[Mapping[str, Place], str, Any], dict[str, Stored]]] = {
+_CONFIGS: Mapping[str, Any] = {
+    "CLIPTextModel": transformers.CLIPTextConfig,
+    "CLIPTextModelWithProjection": transformers.CLIPTextConfig,
+    "T5EncoderModel": transformers.T5Config,
+}
+_NAMES: Mapping[Spelling, Callable[[PartFile, Any], dict[str, Stored]]] = {
     Spelling.LDM_UNET: _unet,
     Spelling.LDM_VAE: _vae,
     Spelling.CLIP: _clip,
     Spelling.OPEN_CLIP: _open_clip,
+    Spelling.T5: _t5,
+    Spelling.FLUX: _flux,
 }

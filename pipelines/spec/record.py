@@ -50,6 +50,9 @@ _NAMED = {
 }
 
 
+_DRAWING = (Kind.CHECKPOINT, Kind.TRANSFORMER, Kind.UNET)
+
+
 class State(StrEnum):
     """Whether a model can be used, and if not, what is the matter with it."""
 
@@ -77,6 +80,7 @@ class ModelRecord:
     `base` is the common word of the family ('flux' for all of FLUX.1, 'sd1/sd2/sdxl' where several fit, 'sd3' for one
     that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
     whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
+    `borrowed` are the parts that the file lacks, each with the path of the file or folder that it is taken from.
     `state` is what is the matter where `problem` says why it cannot be used. `sharded`: a part is in several files.
     """
 
@@ -107,3 +111,9 @@ class ModelRecord:
     sharded: bool = False
     needs: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    borrowed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def draws(self) -> bool:
+        """Whether a picture is made with it; whether now, `problem` tells."""
+        return self.kind in _DRAWING

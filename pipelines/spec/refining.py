@@ -8,7 +8,7 @@ from pipelines.spec import families
 from pipelines.spec.errors import ModelError, RequestError
 from pipelines.spec.families.base import Family, Feature, Task
 from pipelines.spec.problem import Problem, prediction_of
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, Refiner
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, scheduler_by_id, steps_problem
 
@@ -54,7 +54,7 @@ def _model(
     field = "refiner.model"
     if record is None:
         yield Problem(field, f"The refiner '{refiner.model}' was not found.", _OTHER)
-    elif record.kind is not Kind.CHECKPOINT:
+    elif not record.draws:
         yield Problem(field, f"'{record.title}' is {record.kind.named}, not a model.", _OTHER)
     elif record.problem:
         yield Problem(field, record.problem, _OTHER)

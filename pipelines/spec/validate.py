@@ -8,7 +8,7 @@ from pipelines.spec.adding import adding_problems
 from pipelines.spec.errors import RequestError, shortened
 from pipelines.spec.families.base import Family, Feature, Prediction, Task
 from pipelines.spec.problem import Problem, prediction_of
-from pipelines.spec.record import Kind, ModelRecord
+from pipelines.spec.record import ModelRecord
 from pipelines.spec.refining import refiner_problems
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
@@ -63,7 +63,7 @@ def _model(
         name = shortened(request.model)
         wanted = f"The model '{name}' was not found." if name else "No model is chosen."
         yield Problem("model", wanted, "Choose a model from the list.")
-    elif record.kind is not Kind.CHECKPOINT:
+    elif not record.draws:
         text = f"'{record.title}' is {record.kind.named}, which draws nothing by itself."
         yield Problem("model", text, "Choose a model from the list.")
     elif record.problem:

@@ -21,7 +21,7 @@ from pipelines.library.header import read_header
 from pipelines.library.models import INDEX
 from pipelines.library.own_facts import read_json
 from pipelines.library.side_facts import FACTS, FAMILY
-from pipelines.library.single_file import CONFIGS, SETTINGS
+from pipelines.library.single_file import CONFIGS, SETTINGS, WORD_FILES
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
@@ -108,7 +108,10 @@ def _weight_files(part: Path) -> list[Path]:
 
 
 def _metadata(record: ModelRecord, folder: Path, family: Family) -> dict[str, str]:
-    configs = {part: _config(folder / part) for part in family.required_parts}
+    configs = {
+        part: _word_files(folder / part) if part in family.lent_words else _config(folder / part)
+        for part in family.required_parts
+    }
     index = read_json(folder / INDEX)
     told = {name: index[name] for name in family.settings if name in index}
     metadata = {
@@ -131,6 +134,15 @@ def _config(part: Path) -> dict[str, Any]:
     path = part / "scheduler_config.json"
     config = read_json(path if path.is_file() else part / "config.json")
     return {name: value for name, value in config.items() if not name.startswith(_NOT_SETTINGS)}
+
+
+def _word_files(part: Path) -> dict[str, Any]:
+    """T5's words as they are: files of weights never bring them, and the program has none of its own."""
+    try:
+        return {name: (part / name).read_text("utf-8") for name in WORD_FILES}
+    except (OSError, ValueError) as error:
+        text = f"The tokenizer {part} cannot be read; it takes {' and '.join(WORD_FILES)}."
+        raise ModelError(text, "Get the model again.") from error
 
 
 def _tokenizer_config(part: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""diffusers' names of the tensors of Stable Diffusion turned into those of the single files: the way back of
+"""diffusers' names of the tensors of Stable Diffusion and FLUX turned into those of the single files: the way back of
 `diffusers.loaders.single_file_utils`, for the same spellings as `FilePart`."""
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pipelines.library.bfl_names import Way, rows
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families.file_parts import Spelling
 
@@ -173,9 +174,31 @@ def _open_clip_tensor(source: str) -> Renamed:
     return Renamed(_applied(name, _OPEN_CLIP), (source,))
 
 
+def _t5(names: Iterable[str], _config: Mapping[str, Any]) -> list[Renamed]:
+    """As transformers has them; its second name of the table of words is left out, as published files do."""
+    return [Renamed(name, (name,)) for name in names if name != "encoder.embed_tokens.weight"]
+
+
+def _flux(names: Iterable[str], config: Mapping[str, Any]) -> list[Renamed]:
+    known = set(names)
+    found = [
+        row for row in rows(config["num_layers"], config["num_single_layers"]) if row.diffusers[0] in known
+    ]
+    if strange := sorted(known - {name for row in found for name in row.diffusers}):
+        raise ModelError(f"The weight '{strange[0]}' of the transformer has no name in a single file.")
+    return [Renamed(row.bfl, row.diffusers, _MAKE[row.way]) for row in found]
+
+
+_MAKE: Mapping[Way, Make] = {
+    Way.SAME: lambda tensor: tensor,
+    Way.JOINED: lambda *tensors: torch.cat(tensors),
+    Way.SWAPPED: lambda tensor: tensor.roll(tensor.shape[0] // 2, 0),
+}
 _SPELLINGS: Mapping[Spelling, Callable[[Iterable[str], Mapping[str, Any]], list[Renamed]]] = {
     Spelling.LDM_UNET: _unet,
     Spelling.LDM_VAE: _vae,
     Spelling.CLIP: _clip,
     Spelling.OPEN_CLIP: _open_clip,
+    Spelling.T5: _t5,
+    Spelling.FLUX: _flux,
 }

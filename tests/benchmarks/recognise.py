@@ -144,10 +144,11 @@ def _is_state(answer: dict[str, Any], row: dict[str, Any]) -> bool:
     supported = row["expected"].get("supported")
     if supported is False:
         return state == "unsupported"
+    bare = state == "incomplete" and reason.startswith("It needs besides: ")
     if supported is True and not row["expected"].get("dora"):
-        return state == "ready" or reason in NOT_YET.values()
+        return bare or state == "ready" or reason in NOT_YET.values()
     lacking = state == "incomplete" and bool(answer["needs"])
-    return lacking or state in ("ready", "unsupported")
+    return bare or lacking or state in ("ready", "unsupported")
 
 
 def main() -> int:

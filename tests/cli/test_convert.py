@@ -42,7 +42,7 @@ def test_a_file_that_is_there_stays(tmp_path, capsys):
         ("demo-sd", "a.ckpt", "out"),
         ("demo-sd", "no/folder/a.safetensors", "out"),
         ("no-such-model", "a.safetensors", "model"),
-        ("demo-flux", "a.safetensors", ""),
+        ("demo-sd-v", "a.safetensors", ""),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_nothing(tmp_path, capsys, model, name, field):

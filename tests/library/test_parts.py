@@ -157,7 +157,7 @@ def test_what_is_not_understood_is_listed_with_its_reason(tmp_path):
     records = scan([tmp_path])
     reasons = (
         "not known what this file is for",
-        "in one file cannot be loaded",
+        "needs besides: the text encoder CLIP-L",
         "(it is 96 wide)",
         "1536 wide",
         "is a web page",
@@ -167,7 +167,8 @@ def test_what_is_not_understood_is_listed_with_its_reason(tmp_path):
         assert reason in record.problem
         assert record.family == ("sd1" if record.title == "2 whole" else "")
     assert [record.base for record in records] == ["", "sd1", "", "sd3", "", ""]
-    states = (*[State.UNSUPPORTED] * 4, State.BROKEN, State.INCOMPLETE)
+    not_here = State.UNSUPPORTED
+    states = (not_here, State.INCOMPLETE, not_here, not_here, State.BROKEN, State.INCOMPLETE)
     assert tuple(record.state for record in records) == states
     assert [record.kind for record in records[:4]] == [Kind.UNKNOWN, Kind.CHECKPOINT, Kind.LORA, Kind.LORA]
 

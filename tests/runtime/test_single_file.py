@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.library.header import read_header
 from pipelines.library.models import demo_root, record_of
-from pipelines.library.single_file import CONFIGS, Place, bundled, read
+from pipelines.library.single_file import CONFIGS, PartFile, Place, bundled, read
 from pipelines.runtime import device as devices
 from pipelines.runtime.loader import _LOADERS
 from pipelines.runtime.single_file import _NAMES, _empty, _tokenizer
@@ -23,7 +23,7 @@ from pipelines.spec.errors import Cancelled, ModelError
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import FAMILIES, by_id
 from pipelines.spec.job import Job
-from pipelines.spec.request import GenerationRequest, Prompt, Sampling, Size
+from pipelines.spec.request import GenerationRequest, Prompt, Size
 from pipelines.workshop.convert import convert
 from pipelines.workshop.ldm_names import renamed
 from tests.benchmarks.recognise import COLLECTION
@@ -31,8 +31,8 @@ from tests.benchmarks.truesize.configs import MODELS
 from tests.benchmarks.truesize.writing import on_meta
 from tests.runtime.conftest import run
 
-DEMOS = ("sd", "sdxl")
-TRUE_SIZES = {"sd1": "sd15", "sdxl": "sdxl", "sdxl-refiner": "refiner"}
+DEMOS = ("sd", "sdxl", "flux")
+TRUE_SIZES = {"sd1": "sd15", "sdxl": "sdxl", "sdxl-refiner": "refiner", "flux": "flux"}
 MANIFESTS = {
     "ckpt_sd15_ldm_fp16_pruned": "sd1",
     "ckpt_sd15_ldm_fp32_ema": "sd1",
@@ -40,6 +40,7 @@ MANIFESTS = {
     "ckpt_sd21_768_ldm": "sd2",
     "ckpt_sdxl_base_sgm_fp16": "sdxl",
     "ckpt_sdxl_refiner_sgm_fp16": "sdxl-refiner",
+    "flux_dev_comfy_bundle_fp8": "flux",
 }
 
 
@@ -63,7 +64,7 @@ def job_of(path: Path) -> Job:
     request = GenerationRequest(
         model=record.id,
         prompt=Prompt(text="a red circle on a blue ground", negative="green"),
-        sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=3, guidance_scale=3.0, seed=5),
+        sampling=replace(by_id(record.family).sampling, num_inference_steps=3, guidance_scale=3.0, seed=5),
         size=Size(width=128, height=128),
     )
     return Job(id=1, request=request, model=record)
@@ -104,7 +105,7 @@ def test_what_the_folder_says_of_itself_comes_along(single, name):
         "dtype",
     )
     assert [getattr(file, fact) for fact in same] == [getattr(folder, fact) for fact in same]
-    assert file.prediction == folder.prediction
+    assert file.prediction == (folder.prediction or by_id(folder.family).prediction)
     assert file.parameters == folder.parameters
 
 
@@ -119,13 +120,18 @@ def test_the_tokenizer_is_the_folders(single):
     assert (ours.pad_token_id, ours.model_max_length) == (theirs.pad_token_id, theirs.model_max_length)
 
 
-def places(shapes) -> dict[str, Place]:
-    return {name: Place("F16", tuple(shape), 0, 0) for name, shape in shapes.items()}
+def part_file(spelling, prefix, shapes) -> PartFile:
+    places = {name: Place("F16", tuple(shape), 0, 0) for name, shape in shapes.items()}
+    return PartFile(Path("x"), spelling, prefix, places)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.file_parts], ids=lambda family: family.id)
 def test_the_bundled_settings_come_to_the_published_sizes(family):
-    published = {"sd2": {"unet": 865.9, "vae": 83.7, "text_encoder": 340.4}}  # as `MODELS` has the others
+    flux = dict(MODELS["flux"].millions)
+    published = {  # as `MODELS` has the others
+        "sd2": {"unet": 865.9, "vae": 83.7, "text_encoder": 340.4},
+        "flux-schnell": flux | {"transformer": 11891.2},
+    }
     millions = published.get(family.id) or MODELS[TRUE_SIZES[family.id]].millions
     configs = bundled(family)
     for part, row in family.file_parts.items():
@@ -142,7 +148,7 @@ def test_published_files_fill_every_weight(name):
     for part, row in family.file_parts.items():
         module = _empty(row.class_name, bundled(family)[part])
         own = {n: shape for n, (_dtype, shape) in manifest["tensors"].items() if n.startswith(row.prefix)}
-        found = _NAMES[row.spelling](places(own), row.prefix, module)
+        found = _NAMES[row.spelling](part_file(row.spelling, row.prefix, own), module)
         wanted = {n: p.shape for n, p in module.named_parameters()}
         assert {n: found[n].shape for n in wanted} == wanted, part
 
@@ -158,7 +164,7 @@ def test_the_names_that_are_written_are_read_again(family):
         written = renamed(row.spelling, wanted, config)
         shapes = {row.prefix + w.name: w.make(*(wanted[s] for s in w.sources)).shape for w in written}
         assert len(shapes) == len(written)
-        found = _NAMES[row.spelling](places(shapes), row.prefix, module)
+        found = _NAMES[row.spelling](part_file(row.spelling, row.prefix, shapes), module)
         assert {name: stored.shape for name, stored in found.items()} == {
             n: p.shape for n, p in wanted.items()
         }

@@ -149,6 +149,7 @@ class Family:
     `max_sequence_length` tokens where the model itself does not say.
     `half` is the 16-bit precision the weights were made for.
     `file_parts` are the parts that have weights as they lie in a checkpoint in one file; none: it takes a folder.
+    `lent_words` are the tokenizers that no file of weights brings and the program does not ship.
     `fixed` are arguments of the pipeline class that are no parts, `settings` those that a model_index.json may decide;
     `scheduler` are the keys that the pipeline class forces upon every scheduler's config.
     """
@@ -174,6 +175,7 @@ class Family:
     supports: frozenset[Feature]
     required_parts: tuple[str, ...] = field(default=())
     file_parts: Mapping[str, FilePart] = field(default_factory=dict)
+    lent_words: tuple[str, ...] = ()
     fixed: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, bool] = field(default_factory=dict)
     scheduler: Mapping[str, object] = field(default_factory=dict)

@@ -1,4 +1,7 @@
-"""The parts of a checkpoint in one file: whose names their tensors have, and what stands before them."""
+"""The parts of a model in single files: whose names their tensors have, and what stands before them.
+
+A checkpoint holds all of them; a denoiser alone takes the others out of files of their own.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +16,77 @@ class Spelling(StrEnum):
     LDM_VAE = "ldm_vae"
     CLIP = "clip"  # by transformers
     OPEN_CLIP = "open_clip"
+    T5 = "t5"  # by transformers
+    FLUX = "flux"  # by Black Forest Labs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilePart:
-    """`prefix` is what the names begin with in the file, `class_name` what is built."""
+    """`prefix` is what the names begin with in a checkpoint, `class_name` what is built.
+
+    `mark` is the name of a tensor that the part always has, without the prefix: by it a file without any prefix is
+    known to be this part. `need` is the word of `Signs.needs` for it, empty for the denoiser. `alone` is the spelling
+    in a file of its own, where it is another one.
+    """
 
     spelling: Spelling
     prefix: str
     class_name: str
+    mark: str
+    need: str = ""
+    alone: Spelling | None = None
 
 
-LDM_PARTS = {
-    "unet": FilePart(
-        spelling=Spelling.LDM_UNET, prefix="model.diffusion_model.", class_name="UNet2DConditionModel"
-    ),
-    "vae": FilePart(spelling=Spelling.LDM_VAE, prefix="first_stage_model.", class_name="AutoencoderKL"),
-}
+LDM_UNET = FilePart(
+    spelling=Spelling.LDM_UNET,
+    prefix="model.diffusion_model.",
+    class_name="UNet2DConditionModel",
+    mark="input_blocks.0.0.weight",
+)
+
+
+def ldm_vae(prefix: str = "first_stage_model.") -> FilePart:
+    return FilePart(
+        spelling=Spelling.LDM_VAE,
+        prefix=prefix,
+        class_name="AutoencoderKL",
+        mark="decoder.conv_in.weight",
+        need="vae",
+    )
+
+
+LDM_PARTS = {"unet": LDM_UNET, "vae": ldm_vae()}
+_CLIP_MARK = "text_model.embeddings.token_embedding.weight"
 
 
 def clip(prefix: str) -> FilePart:
-    return FilePart(spelling=Spelling.CLIP, prefix=prefix, class_name="CLIPTextModel")
+    return FilePart(
+        spelling=Spelling.CLIP, prefix=prefix, class_name="CLIPTextModel", mark=_CLIP_MARK, need="clip_l"
+    )
 
 
-def open_clip(prefix: str, class_name: str = "CLIPTextModelWithProjection") -> FilePart:
-    return FilePart(spelling=Spelling.OPEN_CLIP, prefix=prefix, class_name=class_name)
+def open_clip(prefix: str, class_name: str = "CLIPTextModelWithProjection", need: str = "clip_g") -> FilePart:
+    """In files of their own they have transformers' names."""
+    return FilePart(
+        spelling=Spelling.OPEN_CLIP, prefix=prefix, class_name=class_name, mark=_CLIP_MARK, need=need,
+        alone=Spelling.CLIP,
+    )  # fmt: skip
+
+
+FLUX_PARTS = {
+    "transformer": FilePart(
+        spelling=Spelling.FLUX,
+        prefix="model.diffusion_model.",
+        class_name="FluxTransformer2DModel",
+        mark="double_blocks.0.img_attn.qkv.weight",
+    ),
+    "vae": ldm_vae("vae."),
+    "text_encoder": clip("text_encoders.clip_l.transformer."),
+    "text_encoder_2": FilePart(
+        spelling=Spelling.T5,
+        prefix="text_encoders.t5xxl.transformer.",
+        class_name="T5EncoderModel",
+        mark="encoder.block.0.layer.0.SelfAttention.q.weight",
+        need="t5xxl",
+    ),
+}

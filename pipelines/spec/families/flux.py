@@ -17,6 +17,7 @@ from pipelines.spec.families.base import (
     Task,
     TextScheme,
 )
+from pipelines.spec.families.file_parts import FLUX_PARTS
 from pipelines.spec.families.layers import Conditions, Layer, has, lacks, shown, wide
 from pipelines.spec.families.signs import Signs, Variant
 from pipelines.spec.families.unet_layers import kl_vae
@@ -167,6 +168,8 @@ FLUX_DEV = Family(
         "tokenizer_2",
         "scheduler",
     ),
+    file_parts=FLUX_PARTS,
+    lent_words=("tokenizer_2",),
 )
 
 FLUX_SCHNELL = replace(
