@@ -94,6 +94,11 @@ class _Reader:
 
 def read(file: BinaryIO, size: int) -> Contents:
     """Raises Damaged for anything that is no whole header."""
+    return read_table(file, size)[0]
+
+
+def read_table(file: BinaryIO, size: int) -> tuple[Contents, dict[str, tuple[int, int]]]:
+    """Also where each tensor lies: bytes from the start of the file, and how many. Raises Damaged."""
     reader = _Reader(file, size)
     reader.bytes(len(MAGIC))
     version = reader.number("I")
@@ -109,12 +114,13 @@ def read(file: BinaryIO, size: int) -> Contents:
         raise Damaged("has a damaged header")
     start = reader.at + -reader.at % align
     end = max((offset + length for *_, offset, length in rows), default=0)
-    return Contents(
+    contents = Contents(
         shapes={name: _real(metadata, name, shape) for name, _, shape, *_ in rows},
         dtypes={name: kind for name, kind, *_ in rows},
         metadata=metadata,
         end=start + end if end else reader.at,
     )
+    return contents, {name: (start + offset, length) for name, _, _, offset, length in rows}
 
 
 def _fact(reader: _Reader) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], fin
     if finding.kind is Kind.IP_ADAPTER:
         return ip_adapter_record(record, header)
     loads = can_load(header, record.quantisation) and not record.sharded and record.state is State.READY
-    if loads and record.kind in LENT:
+    if loads and record.kind in LENT and header.container == "safetensors":
         return record
     family = by_id(record.family) if record.family else None
     if not loads or not record.draws or family is None or not _has_denoiser(header, family):

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
+from pipelines.library import gguf
 from pipelines.library.bfl_names import depth
 from pipelines.library.header import AGAIN, Header, read_header
 from pipelines.library.own_facts import read_json
@@ -26,6 +27,25 @@ ZERO_SNR = (
 WORD_FILES = ("tokenizer.json", "tokenizer_config.json")  # of T5, as text in the settings of its tokenizer
 _ASSETS = Path(__file__).resolve().parents[2] / "assets" / "configs"
 # Of a full checkpoint; not of bundles that have the names of diffusers inside.
+GGUF_NUMBERS = frozenset(
+    (
+        "F32",
+        "F16",
+        "BF16",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ4_NL",
+        "IQ4_XS",
+    )
+)
 _SCALED = re.compile(r".*(_scaled|nf4|fp4|int[48]|svdquant)$")
 
 
@@ -65,7 +85,9 @@ class FileModel:
 
 def can_load(header: Header, quantisation: str) -> bool:
     """Whether the numbers are of a kind that is known here."""
-    return header.container == "safetensors" and not _SCALED.match(quantisation)
+    if header.container == "gguf":
+        return {*header.dtypes.values()} <= GGUF_NUMBERS
+    return not _SCALED.match(quantisation)
 
 
 def lacking(header: Header, family: Family) -> list[str]:
@@ -110,6 +132,9 @@ def _part_file(path: Path, row: FilePart, spelling: Spelling, prefix: str) -> Pa
 def _places(path: Path) -> dict[str, Place]:
     """`read_header` has checked the file."""
     with path.open("rb") as file:
+        if file.read(4) == gguf.MAGIC:
+            return _gguf_places(file, path.stat().st_size)
+        file.seek(0)
         length = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(length))
     entries.pop("__metadata__", None)
@@ -121,6 +146,14 @@ def _places(path: Path) -> dict[str, Place]:
             entry["data_offsets"][1] - entry["data_offsets"][0],
         )
         for name, entry in entries.items()
+    }
+
+
+def _gguf_places(file: BinaryIO, size: int) -> dict[str, Place]:
+    file.seek(0)
+    contents, spans = gguf.read_table(file, size)
+    return {
+        name: Place(contents.dtypes[name], contents.shapes[name], *spans[name]) for name in contents.shapes
     }
 
 

@@ -46,8 +46,8 @@ def settle(network: nn.Module, precision: Precision) -> None:
         return
     for module in network.modules():
         if isinstance(module, _LAYERS):
-            if module.weight.dtype is precision.compute:
-                continue
+            if module.weight.dtype is precision.compute or not module.weight.is_floating_point():
+                continue  # packed numbers have layers of their own
             registry = HookRegistry.check_if_exists_or_initialize(module)
             registry.register_hook(_Widened(precision.compute), _HOOK)
             continue

@@ -20,8 +20,8 @@ from diffusers.loaders.single_file_utils import (
 
 from pipelines.library.bfl_names import Way, depth, rows
 from pipelines.library.clip_words import words_of
-from pipelines.library.single_file import WORD_FILES, FileModel, PartFile, Place
-from pipelines.runtime import attention
+from pipelines.library.single_file import GGUF_NUMBERS, WORD_FILES, FileModel, PartFile, Place
+from pipelines.runtime import attention, gguf_weights
 from pipelines.runtime.components import PartKey
 from pipelines.runtime.precision import Precision, settle
 from pipelines.spec.errors import IncompleteModel, ModelError
@@ -118,6 +118,12 @@ class FileLoad:
         names = _NAMES[file.spelling](file, module)
         wanted = module.state_dict().keys()
         state = dict(self._tensors(file, {name: names[name] for name in names if name in wanted}))
+        packed = {
+            name: state.pop(name) for name in [n for n, t in state.items() if gguf_weights.is_packed(t)]
+        }
+        for name in [name for name in packed if not _is_linear(module, name)]:
+            state[name] = gguf_weights.widened(packed.pop(name), names[name].shape, self.precision.compute)
+        gguf_weights.put(module, packed, self.precision.compute)
         _tied(module).load_state_dict(state, strict=False, assign=True)
         if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
             text = f"{len(missing)} weights of the part '{part}' are missing, such as '{missing[0]}'"
@@ -140,6 +146,13 @@ class FileLoad:
             for name, stored in sorted(names.items(), key=lambda item: places[item[1].name].begin):
                 self.job.check()
                 place = places[stored.name]
+                if place.dtype in GGUF_NUMBERS - _DTYPES.keys():
+                    whole = _read_bytes(file, place, torch.empty(place.size_bytes, dtype=torch.uint8))
+                    tensor = gguf_weights.packed(whole, place)
+                    for step in stored.then:
+                        tensor = step(tensor).clone()
+                    yield name, tensor.to(self.device)
+                    continue
                 dtype = self.precision.of(_dtype(place))
                 if self._is_direct(stored):
                     yield name, _read_as(dtype, file, place, room)
@@ -156,12 +169,21 @@ class FileLoad:
         return self.device.type == "cpu" and not stored.then
 
 
+def _is_linear(module: torch.nn.Module, name: str) -> bool:
+    layer, _, leaf = name.rpartition(".")
+    return leaf == "weight" and isinstance(module.get_submodule(layer), torch.nn.Linear)
+
+
+def _read_bytes(file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:
+    file.seek(place.begin)
+    _fill(file, room)
+    return room
+
+
 def _read(file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:
     """The tensor, in the bytes of `room`."""
     dtype = _dtype(place)
-    file.seek(place.begin)
-    _fill(file, room)
-    return room.view(dtype).view(place.shape)
+    return _read_bytes(file, place, room).view(dtype).view(place.shape)
 
 
 def _read_as(dtype: torch.dtype, file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:

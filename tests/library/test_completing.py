@@ -15,7 +15,14 @@ from pipelines.library.models import demo_root
 from pipelines.spec.record import Kind, ModelRecord, State
 from tests.benchmarks.recognise import COLLECTION
 
-FILES = ("flux_dev_bfl_bf16", "flux_dev_comfy_bundle_fp8", "flux_vae_ae", "te_clip_l", "vae_sd1_ldm_bare")
+FILES = (
+    "flux_dev_bfl_bf16",
+    "flux_dev_comfy_bundle_fp8",
+    "flux_vae_ae",
+    "te_clip_l",
+    "vae_sd1_ldm_bare",
+    "gguf_flux_dev_q4_0",
+)
 pytestmark = pytest.mark.skipif(
     not COLLECTION.is_dir(), reason=f"the acceptance collection is not at {COLLECTION}"
 )
@@ -36,13 +43,14 @@ def tree(made, tmp_path) -> Path:
     root = tmp_path / "ComfyUI"
     for folder, names in {
         "models/diffusion_models": ("flux_dev_bfl_bf16",),
+        "models/unet": ("gguf_flux_dev_q4_0",),
         "models/checkpoints": ("flux_dev_comfy_bundle_fp8",),
         "models/vae": ("flux_vae_ae", "vae_sd1_ldm_bare"),
         "models/text_encoders": ("te_clip_l",),
     }.items():
         (root / folder).mkdir(parents=True)
         for name in names:
-            for file in (made / name).glob("*.safetensors"):
+            for file in (made / name).iterdir():
                 (root / folder / file.name).symlink_to(file)
     t5(root / "models" / "text_encoders" / "t5xxl_fp16.safetensors")
     words = root / "comfy" / "text_encoders" / "t5_tokenizer"
@@ -88,6 +96,11 @@ def test_a_transformer_takes_what_it_lacks_from_where_it_lies(tree):
         "text_encoder_2": "models/text_encoders/t5xxl_fp16.safetensors",
         "tokenizer_2": "comfy/text_encoders/t5_tokenizer",
     }
+
+
+def test_packed_numbers_are_no_hindrance(tree):
+    record = named(tree, "flux1-dev-Q4_0")
+    assert (record.state, record.quantisation, len(record.borrowed)) == (State.READY, "Q4_0", 4)
 
 
 def test_a_bundle_lacks_nothing_but_the_list_of_words(tree):

@@ -107,7 +107,7 @@ def _fitting(found: Mapping[str, torch.Tensor], host: torch.nn.Module) -> list[_
             continue
         # CLIPTextModel has lost its inner `text_model` in transformers 5; files go on naming it.
         real = next((n for n in (name, name.removeprefix("text_model.")) if n in modules), "")
-        if real and _fits(getattr(modules[real], "weight", None), down, up):
+        if real and _fits(modules[real], down, up):
             pairs.append(_Pair(real, down, up))
     return pairs
 
@@ -117,7 +117,13 @@ def _inside(name: str) -> str:
     return name.removesuffix(".base_layer")
 
 
-def _fits(weight: Any, down: torch.Tensor, up: torch.Tensor) -> bool:
+def _fits(module: torch.nn.Module, down: torch.Tensor, up: torch.Tensor) -> bool:
+    if isinstance(module, torch.nn.Linear):  # its weight may be packed, and have another shape
+        return (up.shape, down.shape) == (
+            (module.out_features, down.shape[0]),
+            (up.shape[1], module.in_features),
+        )
+    weight = getattr(module, "weight", None)
     if not isinstance(weight, torch.Tensor) or down.ndim != weight.ndim or up.ndim != weight.ndim:
         return False
     return (weight.shape[0], weight.shape[1], down.shape[0]) == (up.shape[0], down.shape[1], up.shape[1])
