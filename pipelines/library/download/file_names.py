@@ -55,7 +55,9 @@ def offered_name(disposition: str, *urls: str) -> str:
     if disposition:
         message = EmailMessage()
         try:
-            message["content-disposition"] = disposition.encode("latin-1", "replace").decode("utf-8", "replace")
+            message["content-disposition"] = disposition.encode("latin-1", "replace").decode(
+                "utf-8", "replace"
+            )
             if name := message.get_filename():
                 return safe_name(name)
         except (ValueError, LookupError, IndexError, AttributeError):

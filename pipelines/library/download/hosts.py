@@ -66,4 +66,6 @@ def without_secrets(url: str) -> str:
     if not _SECRET.search(parts.query):
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
     kept = [pair for pair in parts.query.split("&") if not _SECRET.search(pair.partition("=")[0])]
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept), fragment=""))
+    return urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="&".join(kept), fragment="")
+    )
