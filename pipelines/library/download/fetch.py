@@ -48,13 +48,14 @@ class Digest:
 
 @dataclass(slots=True)
 class Fetch:
-    """`target` is where the file goes; another name is taken where that one is in use."""
+    """`target` is where the file goes; another name is taken where that one is in use, unless it must be `exact`."""
 
     client: Client
     file: PlannedFile
     target: Path
     control: Control
     tell: Tell
+    exact: bool = False
 
     def run(self) -> Path:
         """Where the file is at the end. Raises DownloadError, Cancelled; the part is kept for another run."""
@@ -73,13 +74,16 @@ class Fetch:
     def _place(self) -> Part | Path:
         """The file itself when it is there already."""
         url = without_secrets(self.file.url)
-        for number in range(1, _MAX_NUMBER):
+        for number in range(1, 2 if self.exact else _MAX_NUMBER):
             target = numbered(self.target, number)
             if target.exists() or target.is_symlink():
                 if same_file(target, self.file, self.control, lambda done: self.tell(done, None, True)):
                     return target
             elif part := opened(target, url):
                 return part
+        if self.exact:
+            text = f"{self.target} is being fetched already."
+            raise DownloadError(text, "Wait for the other download, or remove its folder.")
         raise DownloadError(f"{self.target.parent} holds too many files called {self.target.name}.")
 
     def _with_tries(self, part: Part) -> Path:

@@ -67,8 +67,14 @@ class Lane:
             row.status = replace(row.status, message="It was not finished when the program ended.")
 
     def add(self, plan: Plan) -> int:
-        """The id of the row. It begins as soon as fewer than `at_once` others run."""
+        """The id of the row. It begins as soon as fewer than `at_once` others run.
+
+        What is on the list already and not finished gets no second row: it goes on.
+        """
         with self._lock:
+            if (same := self._same(plan)) is not None:
+                self.resume(same)
+                return same
             row = self._row(plan, self._unfinished.keep(plan), DownloadState.WAITING)
             self._say(row)
             self._start_next()
@@ -120,6 +126,14 @@ class Lane:
             thread.join(max(0.0, end - time.monotonic()))
         self._client.close()
         return not any(thread.is_alive() for thread in threads)
+
+    def _same(self, plan: Plan) -> int | None:
+        over = (DownloadState.DONE, DownloadState.CANCELLED)
+        for row in self._rows.values():
+            alike = (row.plan.source, row.plan.target) == (plan.source, plan.target)
+            if alike and row.status.state not in over:
+                return row.status.id
+        return None
 
     def _row(self, plan: Plan, key: str, state: DownloadState) -> _Row:
         number = next(self._ids)

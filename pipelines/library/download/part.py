@@ -66,6 +66,7 @@ class Part:
     def restart(self) -> None:
         """Nothing of it is kept."""
         with as_download_error(self.path):
+            self._file.seek(0)  # truncate alone leaves the next byte behind a hole
             self._file.truncate(0)
         self.learn(total=None, validator="")
 

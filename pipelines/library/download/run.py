@@ -58,7 +58,7 @@ def _one_of_folder(
         if target.stat().st_size == file.size:
             return target.stat().st_size
         remove(target)
-    Fetch(client, file, target, control, tell).run()
+    Fetch(client, file, target, control, tell, exact=True).run()
     return target.stat().st_size
 
 
