@@ -207,7 +207,7 @@ def _trust() -> ssl.SSLContext:
 
 
 def _next_hop(answer: Answer, target: str, hosts: Hosts) -> str:
-    url = urljoin(answer.url, target)
+    url = _joined(answer.url, target)
     parts = checked(url)
     if answer.url.lower().startswith("https:") and parts.scheme == "http":
         raise DownloadError(
@@ -218,12 +218,19 @@ def _next_hop(answer: Answer, target: str, hosts: Hosts) -> str:
     return url
 
 
+def _joined(base: str, target: str) -> str:
+    try:
+        return urljoin(base, target)
+    except ValueError:
+        return target  # `checked` has the words for it
+
+
 def _next_page(answer: Answer) -> str:
     """By the Link header; only on the same host, since the rest of the list is as trusted as its start."""
     for link in answer.headers.get("Link", "").split(","):
         address, _, relation = link.strip().partition(">")
         if 'rel="next"' in relation and address.startswith("<"):
-            url = urljoin(answer.url, address[1:])
+            url = _joined(answer.url, address[1:])
             return url if checked(url)[:2] == checked(answer.url)[:2] else ""
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pipelines.library.download.hosts import without_secrets
 from pipelines.library.download.part import Part, opened
 from pipelines.library.download.plan import PlannedFile
 from pipelines.library.download.web import refuse_page
+from pipelines.library.files import remove
 from pipelines.spec.downloads import size_text
 
 TRIES = 3
@@ -93,7 +95,7 @@ class Fetch:
             try:
                 digest = self._try(part)
                 self.tell(part.size, part.size, True)
-                return finish(part, self.file, digest, self.control)
+                return self._without_double(finish(part, self.file, digest, self.control), digest)
             except LostConnection as error:
                 tries = tries + 1 if part.size - before < WORTH_BYTES else 1
                 pause = PAUSES_S[min(tries, len(PAUSES_S)) - 1]
@@ -102,6 +104,14 @@ class Fetch:
                 if tries >= TRIES or pause > PATIENCE_S:
                     raise self._given_up(error, part, tries) from error
                 self.control.wait(pause)
+
+    def _without_double(self, path: Path, sha256: str) -> Path:
+        """Where the host tells no sum, only now it can be seen that the file was there already."""
+        known = dataclasses.replace(self.file, sha256=sha256, size=None)
+        if path == self.target or not same_file(self.target, known, self.control, lambda _: None):
+            return path
+        remove(path)
+        return self.target
 
     def _given_up(self, error: LostConnection, part: Part, tries: int) -> LostConnection:
         if isinstance(error, HostBusy):

@@ -119,7 +119,10 @@ def _check_json(part: Part, name: str) -> None:
 
 
 def _set_aside(part: Part) -> None:
-    """No model list reads this name."""
+    """No model list reads this name. Of nothing nothing is kept."""
+    if not part.size:
+        part.forget()
+        return
     part.close()
     bad = part.target.with_name(f"{part.target.name}{BAD}")
     for number in range(1, 100):

@@ -72,12 +72,12 @@ def parse(text: str, hosts: Hosts | None = None) -> Source:
         raise DownloadError("Nothing was named.", _HINT)
     if re.match(r"[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         return _of_url(text, hosts)
+    if text.partition("/")[0].lower() in (*_HUB_HOSTS, *_CIVITAI_HOSTS):
+        return _of_url(f"https://{text}", hosts)
     if found := _CIVITAI.fullmatch(text):
         return CivitaiSource(int(found["version"]))
     if found := _HUB.fullmatch(text):
         return _hub(found["repo"], found["revision"] or "main", found["file"] or "")
-    if re.match(r"(www\.)?[\w-]+\.(com|co|org|net)/", text):
-        return _of_url(f"https://{text}", hosts)
     raise DownloadError(f"'{without_secrets(text)[:100]}' names nothing that can be fetched.", _HINT)
 
 

@@ -34,7 +34,7 @@ class Tokens:
 
     def set(self, name: str, token: str, *, keep: bool = True) -> None:
         """Keeps it in the keyring, or with `keep` False until the program ends. Raises DownloadError."""
-        token = _checked(name, token)
+        token = _checked(_known_name(name), token)
         if keep:
             _store(name, token)
         with self._lock:
@@ -69,8 +69,7 @@ def _checked(name: str, token: str) -> str:
     """The token itself must not come into the message."""
     token = token.strip()
     if not token or len(token) > 1000 or not all("!" <= c <= "~" for c in token):
-        title = TITLES[_known_name(name)]
-        raise DownloadError(f"This is no token of {title}.", "Copy it whole, without blanks.")
+        raise DownloadError(f"This is no token of {TITLES[name]}.", "Copy it whole, without blanks.")
     return token
 
 

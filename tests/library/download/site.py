@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -41,10 +42,8 @@ class Request(BaseHTTPRequestHandler):
         seen = Seen(self.command, self.path, names)
         site.seen.append(seen)
         answer = site.pages.get(self.path.partition("?")[0], not_found)
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # some tests want the client to go
             answer(self, seen)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the client has gone, as some tests want
 
     do_GET = do_HEAD = _any
 
@@ -105,10 +104,8 @@ class Site:
 
     def close(self) -> None:
         for connection in self.connections:
-            try:
+            with contextlib.suppress(OSError):
                 connection.shutdown(2)
-            except OSError:
-                pass
         self.server.shutdown()
         self.server.server_close()
         self._thread.join(5)
