@@ -147,7 +147,7 @@ class Downloads(QObject):
         from pipelines.library.download.control import Control
 
         if self._control is not None:
-            self._control.stop()
+            self._abandon()
         control = self._control = Control()
         self._asking.run(lambda: self._looked(ask, control), self._show_plan, self._show_failure, "look")
 
@@ -182,6 +182,7 @@ class Downloads(QObject):
     @Slot(str, str, bool)
     def _keep_token(self, host: str, token: str, keep: bool) -> None:
         """In the queue before the look that needs it."""
+        self._abandon()
         self._asking.run(lambda: self._known_tokens().set(host, token, keep=keep), None, self._token_not_kept)
 
     def _token_not_kept(self, error: Exception) -> None:
@@ -195,8 +196,16 @@ class Downloads(QObject):
     @Slot()
     def _dialog_closed(self) -> None:
         self._dialog = None
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Nobody waits for what is being asked: a host may take its 30 s, and the next one is asked meanwhile."""
         if self._control is not None:
             self._control.stop()
+            self._control = None
+        if not self._asking.idle:
+            self._asking.close(0.0)
+            self._asking = Tasks(threads=1, parent=self)
 
     # the lane
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QProgressBar, QSizePolicy, QWidget
 
-from pipelines.spec.downloads import DownloadState, DownloadStatus, progress_text
+from pipelines.spec.downloads import DownloadState, DownloadStatus, progress_text, size_text
 from widgets.controls import IconButton
 from widgets.field import column, row
 from widgets.metrics import TONE_ROLES, XS, M, S, TextSize, Tone
@@ -85,12 +86,13 @@ class DownloadRow(QFrame):
         state = status.state
         self._title.setText(status.title)
         self._show_bar(status)
-        figures = progress_text(status) if state is not State.CANCELLED else ""
+        figures = _figures(status)
         words = _WORDS[state] + (f" – {figures}" if figures else "")
         self._figures.setText(words)
         told = f"{status.message} {status.hint}".strip()
         self._told.setText(told)
-        self._told.setForegroundRole(TONE_ROLES[Tone.ERROR if state is State.FAILED else Tone.INFO])
+        failed = state is State.FAILED
+        self._told.setForegroundRole(TONE_ROLES[Tone.ERROR] if failed else QPalette.ColorRole.PlaceholderText)
         self._told.setVisible(bool(told))
         for name, _, text, tip, states in _BUTTONS:
             self.buttons[name].setVisible(state in states)
@@ -106,3 +108,13 @@ class DownloadRow(QFrame):
             self._bar.setValue(round(_STEPS * (fraction or 0.0)))
         self._bar.setVisible(status.state is not State.CANCELLED)
         name_control(self._bar, f"Progress of {status.title}", progress_text(status))
+
+
+def _figures(status: DownloadStatus) -> str:
+    """Only how large it is, before it begins and when it is done."""
+    match status.state:
+        case State.CANCELLED:
+            return ""
+        case State.WAITING | State.DONE:
+            return size_text(status.total_bytes) if status.total_bytes else ""
+    return progress_text(status)

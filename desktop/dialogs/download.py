@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -15,6 +16,7 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QListWidget,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -24,7 +26,7 @@ from desktop.notifications import sentences
 from pipelines.spec.downloads import size_text
 from pipelines.spec.errors import EngineError
 from widgets.controls import Choice, IconButton
-from widgets.field import Field, row
+from widgets.field import Field, column, row
 from widgets.metrics import TONE_ROLES, M, S, TextSize, Tone
 from widgets.plain import Label, name_control, plain_tooltip
 from widgets.plain_line import PlainLine
@@ -41,7 +43,7 @@ _SOURCE_TIP = (
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is to be looked up. `file` chooses one of several; `token` is empty when none was typed."""
+    """What is to be looked up. `file` chooses one of several, empty for the usual one."""
 
     source: str
     folder: Path
@@ -79,6 +81,8 @@ class DownloadDialog(QDialog):
         self.told = Label("", wrap=True)
         self.told.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.files = QListWidget()
+        self.files.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.files.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         name_control(self.files, "Files", "What would be fetched, or what there is to choose from.")
         self.token = TokenField()
         self._lay_out()
@@ -93,7 +97,8 @@ class DownloadDialog(QDialog):
         line = row(self.source, self.look)
         line.setStretch(0, 1)
         lines.addWidget(Field("What to fetch", line, {"source": self.source}))
-        lines.addWidget(Label(EXAMPLES, TextSize.SMALL, muted=True, wrap=True))
+        examples = Label(EXAMPLES, TextSize.SMALL, muted=True, wrap=True)
+        lines.addWidget(examples)
         other = IconButton("folder", "Another folder", "Choose a folder that is not on the list.")
         other.clicked.connect(self._choose_folder)
         where = row(self.folder, other)
@@ -102,8 +107,12 @@ class DownloadDialog(QDialog):
         lines.addWidget(self.half)
         lines.addWidget(self.token)
         lines.addWidget(self.told)
-        lines.addWidget(self.files, 1)
+        rest = QWidget()  # takes the room whether or not there is a list
+        column(rest).addWidget(self.files)
+        lines.addWidget(rest, 1)
         lines.addWidget(self._buttons())
+        for label in (examples, self.told):
+            label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.resize(560, 460)
 
     def _buttons(self) -> QDialogButtonBox:
@@ -156,15 +165,14 @@ class DownloadDialog(QDialog):
             self.files.setVisible(True)
         if host := getattr(error, "host", ""):
             self.token.ask_for(host)
-        self._say(told, Tone.ERROR)
+        self._say(told, Tone.WARNING if self._names else Tone.ERROR)
 
     def set_keyring_note(self, note: str) -> None:
         """'' when a keyring works."""
         self.token.set_note(note)
 
     def _say(self, text: str, tone: Tone) -> None:
-        role = Label("").foregroundRole() if tone is Tone.INFO else TONE_ROLES[tone]
-        self.told.setForegroundRole(role)
+        self.told.setForegroundRole(QPalette.ColorRole.WindowText if tone is Tone.INFO else TONE_ROLES[tone])
         self.told.setText(text)
         self.told.setVisible(bool(text))
         self.look.setEnabled(bool(self.source.text().strip()))
