@@ -33,6 +33,7 @@ from pipelines.library.download.answers import refusal
 from pipelines.library.download.control import Control
 from pipelines.library.download.errors import DownloadError, LostConnection
 from pipelines.library.download.hosts import Hosts, checked, host_of
+from pipelines.library.download.wakeable import wakeable, with_wakeable_pools
 from pipelines.library.version import program
 
 OFFLINE_VARIABLE = "EMULSION_OFFLINE"
@@ -171,7 +172,7 @@ class Client:
         token = self._token_of(name) if name else ""
         if token:
             sent["Authorization"] = f"Bearer {token}"
-        with _told(host, self._stall_s, control):
+        with _told(host, self._stall_s, control), wakeable(control):
             raw = self._pool(url, host).request(
                 method, url, headers=sent, redirect=False, preload_content=False
             )
@@ -189,11 +190,12 @@ class Client:
 
 def _manager(proxy: str, settings: dict[str, Any]) -> urllib3.PoolManager:
     if not proxy:
-        return urllib3.PoolManager(**settings)
+        return with_wakeable_pools(urllib3.PoolManager(**settings))
     try:
         parts = parse_url(proxy if "://" in proxy else f"http://{proxy}")
         headers = urllib3.make_headers(proxy_basic_auth=parts.auth) if parts.auth else None
-        return urllib3.ProxyManager(parts._replace(auth=None).url, proxy_headers=headers, **settings)
+        manager = urllib3.ProxyManager(parts._replace(auth=None).url, proxy_headers=headers, **settings)
+        return with_wakeable_pools(manager)
     except (HTTPError, ValueError) as error:
         text = "The proxy that this computer's settings name cannot be used."
         raise DownloadError(text, "Look at HTTPS_PROXY or the system's proxy settings.") from error

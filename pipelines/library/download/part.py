@@ -196,6 +196,7 @@ def _locked(file: BinaryIO) -> bool:
         if sys.platform == "win32":
             file.seek(_LOCK_AT)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0, os.SEEK_END)
         else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -3,6 +3,7 @@
 import errno
 import gzip
 import threading
+import time
 
 import pytest
 
@@ -384,6 +385,27 @@ def test_stop_wakes_a_read_that_waits(site, fetch, control, tmp_path):
         go_on.set()
         stopper.join()
     assert (tmp_path / f"{NAME}.part").read_bytes() == DATA[:5000]
+
+
+def test_stop_wakes_one_that_waits_for_the_first_word(site, fetch, control, tmp_path):
+    go_on, asked = threading.Event(), threading.Event()
+
+    def page(request, seen):
+        asked.set()
+        go_on.wait(20)
+
+    site.pages["/f"] = page
+    stopper = threading.Thread(target=lambda: asked.wait(20) and control.stop())
+    stopper.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(Cancelled):
+            fetch()
+    finally:
+        go_on.set()
+        stopper.join()
+    assert time.monotonic() - begin < 4, "the host's silence of 5 s is not waited for"
+    assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
