@@ -12,6 +12,7 @@ from pipelines.library.download.file_names import refuse_kind, safe_name
 from pipelines.library.download.hosts import host_of, origin
 from pipelines.library.download.plan import Plan, PlannedFile
 from pipelines.library.download.sources import CivitaiSource
+from pipelines.library.download.web import require_permission
 from pipelines.library.header import WEIGHTS
 
 
@@ -34,6 +35,7 @@ def plan_of(client: Client, source: CivitaiSource, folder: Path, control: Contro
         exact=False,
         sha256=sha256 if len(sha256) == 64 else "",
     )
+    require_permission(client, planned.url, name, control)
     title = f"{_text(data.get('model'))} {data.get('name') or ''}".strip()[:120] or name
     notes = (
         () if planned.sha256 else ("Civitai tells no SHA-256, so only the form of the file can be checked.",)

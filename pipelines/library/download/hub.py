@@ -15,6 +15,7 @@ from pipelines.library.download.errors import DownloadError, ManyFiles
 from pipelines.library.download.file_names import BESIDE, inner_path, refuse_kind, safe_name
 from pipelines.library.download.plan import Plan, PlannedFile
 from pipelines.library.download.sources import HubSource
+from pipelines.library.download.web import require_permission
 from pipelines.library.header import WEIGHTS
 from pipelines.library.walk import INDEX
 
@@ -39,7 +40,7 @@ def plan_of(client: Client, source: HubSource, folder: Path, control: Control, f
     entries = _entries(client, source, commit, control)
     wanted = file or source.file
     if wanted:
-        return _one(client, source, folder, commit, _named(entries, wanted, source))
+        return _one(client, source, folder, commit, _named(entries, wanted, source), control)
     paths = {entry.path for entry in entries}
     if INDEX in paths:
         index, _ = client.json(_address(client, source, commit, INDEX), control, f"{source.repo}/{INDEX}")
@@ -49,7 +50,7 @@ def plan_of(client: Client, source: HubSource, folder: Path, control: Control, f
     weights = [entry for entry in entries if entry.path.lower().endswith(WEIGHTS)]
     if len(weights) != 1:
         raise _which(source, [entry.path for entry in weights])
-    return _one(client, source, folder, commit, weights[0])
+    return _one(client, source, folder, commit, weights[0], control)
 
 
 def _commit(client: Client, source: HubSource, control: Control) -> str:
@@ -142,10 +143,13 @@ def _address(client: Client, source: HubSource, commit: str, path: str) -> str:
     return f"{client.hosts.huggingface}/{source.repo}/resolve/{quote(commit, safe='')}/{quote(path)}"
 
 
-def _one(client: Client, source: HubSource, folder: Path, commit: str, entry: Entry) -> Plan:
+def _one(
+    client: Client, source: HubSource, folder: Path, commit: str, entry: Entry, control: Control
+) -> Plan:
     name = safe_name(entry.path)
     refuse_kind(name)
     url = _address(client, source, commit, entry.path)
+    require_permission(client, url, name, control)  # of a gated model everybody may read the list
     file = PlannedFile(url=url, path=name, size=entry.size, sha256=entry.sha256)
     told = str(HubSource(source.repo, source.revision, entry.path))
     return Plan(source=told, title=f"{source.repo}/{entry.path}", folder=folder, files=(file,), mark=commit)

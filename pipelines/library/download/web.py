@@ -45,6 +45,13 @@ def _facts(answer: Answer, asked: str) -> tuple[str, int | None, int]:
     return name, answer.length(), answer.status
 
 
+def require_permission(client: Client, url: str, what: str, control: Control) -> None:
+    """Raises TokenWanted when the site itself does not let this person have it; what comes later comes later."""
+    with client.open(url, control, method="HEAD") as answer:
+        if answer.status in (401, 403) and client.hosts.token_name(answer.url):
+            raise refusal(answer, what, client.hosts)
+
+
 def refuse_page(answer: Answer, name: str) -> None:
     """Raises DownloadError for a web page, or a message, in the place of a model."""
     kind = answer.headers.get("Content-Type", "").partition(";")[0].strip().lower()

@@ -258,6 +258,30 @@ def test_a_repository_with_a_way_out_is_refused(site, client, control, tmp_path)
         look(client, parse("org/repo"), tmp_path, control)
 
 
+def test_a_gated_file_wants_a_token_before_it_is_confirmed(site, client, control, tmp_path):
+    """Its list is open to everybody."""
+    repository(site, {"lora.safetensors": DATA})
+    site.pages[f"/org/repo/resolve/{COMMIT}/lora.safetensors"] = says(403)
+    with pytest.raises(TokenWanted):
+        look(client, parse("org/repo"), tmp_path, control)
+
+
+def test_what_another_host_says_to_a_look_counts_for_nothing(site, other_site, client, control, tmp_path):
+    """Signed addresses are often for GET alone."""
+    repository(site, {"lora.safetensors": DATA})
+    other_site.pages["/cdn"] = lambda request, seen: request.say(403)
+    site.pages[f"/org/repo/resolve/{COMMIT}/lora.safetensors"] = says(302, Location=other_site.url("/cdn"))
+    assert look(client, parse("org/repo"), tmp_path, control).size == len(DATA)
+
+
+def test_civitai_early_access_wants_a_token(site, client, hosts, control, tmp_path):
+    version(site, base=hosts.civitai)
+    site.pages["/api/download/models/89"] = says(307, Location="/login?reason=download-auth")
+    with pytest.raises(TokenWanted) as caught:
+        look(client, parse("civitai:89"), tmp_path, control)
+    assert caught.value.host == "civitai"
+
+
 def test_a_gated_repository_wants_a_token(site, client, control, tmp_path):
     site.pages["/api/models/org/repo/revision/main"] = says(401, b'{"error": "gated"}')
     with pytest.raises(TokenWanted):
@@ -308,7 +332,7 @@ def test_civitai(site, client, hosts, control, tmp_path):
     (file,) = plan.files
     assert (plan.title, plan.source) == ("My LoRA v2", "civitai:89")
     assert (file.path, file.size, file.sha256) == ("my lora.safetensors", len(DATA), sha256(DATA))
-    assert not [each for each in site.seen if "download" in each.path]
+    assert not [each for each in site.seen if "download" in each.path and each.method == "GET"]
     assert download(client, plan, control, lambda *_: None) == tmp_path / "my lora.safetensors"
 
 
