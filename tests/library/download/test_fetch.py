@@ -115,6 +115,13 @@ def other_piece(request, seen):
     request.say(206, DATA[10:], Content_Range=f"bytes 10-{len(DATA) - 1}/{len(DATA)}", ETag=ETAG)
 
 
+def other_piece_of_the_right_length(request, seen):
+    if not seen.range:
+        ignores_range(request, seen)
+        return
+    request.say(206, DATA[1000:], Content_Range=f"bytes 1200-{len(DATA) - 1}/{len(DATA)}", ETag=ETAG)
+
+
 def other_total(request, seen):
     if not seen.range:
         ignores_range(request, seen)
@@ -155,7 +162,8 @@ def always_416(request, seen):
 
 
 VARIANTS = (
-    ignores_range, other_piece, other_total, no_piece_told, etag_in_a_piece_changed, piece_is_packed, always_416,
+    ignores_range, other_piece, other_piece_of_the_right_length, other_total, no_piece_told,
+    etag_in_a_piece_changed, piece_is_packed, always_416,
     whole(DATA, '"second"'),
 )  # fmt: skip
 
