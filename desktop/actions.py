@@ -41,6 +41,10 @@ ACTIONS = (
         tip="Choose where new pictures are saved", run=lambda w: w.change_folder(),
     ),
     ActionRow(
+        id="downloads", menu="&File", text="&Downloads…", shortcut="Ctrl+J", icon="download", separator=True,
+        tip="Fetch models, and see how far they are", run=lambda w: w.downloadsWanted.emit(),
+    ),
+    ActionRow(
         id="quit", menu="&File", text="&Quit", shortcut="Ctrl+Q", separator=True,
         tip="Close the program; a running picture is cancelled", run=lambda w: w.close(),
     ),

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QFileDialog
 from desktop import theme
 from desktop.dialogs.about import AboutDialog, parts
 from desktop.dialogs.log_view import LogDialog, tail
+from desktop.downloads import Downloads
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
 from desktop.hashing import Hashing
 from desktop.main_window import MainWindow
@@ -94,6 +95,7 @@ class Application(QObject):
             self.notifications,
             self.window,
         )
+        self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
         self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
         self._token_timer = QTimer(self)
@@ -148,6 +150,8 @@ class Application(QObject):
         window.folderChosen.connect(self._choose_folder)
         window.logWanted.connect(self._show_log)
         window.aboutWanted.connect(self._show_about)
+        window.downloadsWanted.connect(self.downloads.show)
+        self.downloads.finished.connect(self._find_models)
         window.pictureDropped.connect(self.pictures.restore)
         window.dropRefused.connect(self.notifications.failure)
         hints = QGuiApplication.styleHints()
@@ -167,7 +171,8 @@ class Application(QObject):
         self._started = True
         self.bridge.start()
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
-        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
+        self._find_models()
+        self.downloads.offer_unfinished()
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
         if self.settings.problems:
@@ -180,6 +185,10 @@ class Application(QObject):
 
         sweep_temporaries(self.output_dir())
         Thumbnails(self._places.cache).trim()
+
+    @Slot()
+    def _find_models(self) -> None:
+        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
 
     def _scan(self) -> tuple[ModelRecord, ...]:
         from pipelines.library import index
@@ -426,6 +435,7 @@ class Application(QObject):
             log.warning("settings: %s", error)
         self.window.hide()
         self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
+        self.downloads.close()
         self.tasks.close(1.0)
         self.hashing.stop()
         if self.store is not None:

@@ -50,6 +50,7 @@ class MainWindow(QMainWindow):
     folderChosen = Signal(str)
     logWanted = Signal()
     aboutWanted = Signal()
+    downloadsWanted = Signal()
     pictureDropped = Signal(str)
     dropRefused = Signal(object)
 

@@ -47,7 +47,9 @@ class AboutDialog(QDialog):
         rows.setContentsMargins(XL, XL, XL, XL)
         rows.setSpacing(S)
         rows.addWidget(Label(program, TextSize.LARGE, bold=True))
-        rows.addWidget(Label("Makes pictures on this computer. Nothing is sent anywhere."))
+        rows.addWidget(
+            Label("Makes pictures on this computer. Only a download that you ask for uses the network.")
+        )
         rows.addSpacing(S)
         rows.addLayout(_table([("Python", platform.python_version()), ("Qt", qt_version), *facts]))
         rows.addSpacing(S)

@@ -68,7 +68,7 @@ def read_start(path: Path) -> Start:
         file.seek(0)
         if start[:4] == gguf.MAGIC:
             return Start(name, stat.st_size, gguf.read(file, stat.st_size))
-        if refusal := _refusal(name, start, stat.st_size):
+        if refusal := refusal_of(name, start, stat.st_size):
             raise refusal
         return Start(name, stat.st_size, safetensors_file.read(file, stat.st_size))
 
@@ -122,7 +122,7 @@ def _header(contents: Contents, size: int, container: str, name: str) -> Header:
     )
 
 
-def _refusal(name: str, start: bytes, size: int) -> ModelError | None:
+def refusal_of(name: str, start: bytes, size: int) -> ModelError | None:
     """For what is neither format, by its first bytes; None when it may be a safetensors file."""
     if not size:
         return IncompleteModel(f"{name} is empty.", AGAIN)

@@ -19,6 +19,7 @@ INDEX = "model_index.json"
 _IN_A_MODEL = 3  # a folder's parts and what is in them
 _ENDS = (*WEIGHTS, *PICKLES)
 _SIDES = (SIDE_FACTS, ".yaml")  # behind a file's stem: what its record is made of besides
+_UNFINISHED = ".part"  # a folder that is still being downloaded
 _LOG = logging.getLogger(__name__)
 
 
@@ -64,7 +65,9 @@ def _below(folder: str, depth: int, seen: set[str]) -> Iterator[Found]:
         with os.scandir(folder) as listed:
             entries = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.name)}
         files = [] if CONFIG in entries else [found for e in entries.values() if (found := _file(e, entries))]
-        below = [entry.path for entry in entries.values() if depth and _is_folder(entry)]
+        below = [
+            e.path for e in entries.values() if depth and _is_folder(e) and not e.name.endswith(_UNFINISHED)
+        ]
     except (OSError, RuntimeError) as error:
         _LOG.info("not scanned: %s (%s)", folder, error)
         return

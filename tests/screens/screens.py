@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QToolTip
 
 from desktop.dialogs.recovered import RecoveredDialog
 from pipelines.library.jobs import JobState, StoredJob
+from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.request import Prompt, Sampling, Size
 from tests.screens.stage import DRAWINGS, Stage
 from widgets.controls import Choice
@@ -149,6 +150,27 @@ def unfinished(stage: Stage) -> None:
     RecoveredDialog(jobs[:1], jobs[1:], stage.window).open()
 
 
+def downloads(stage: Stage) -> None:
+    stage.window.actions_by_id["downloads"].trigger()
+    rows = (
+        (DownloadState.FAILED, 1.2e9, "org/gated-model"),
+        (DownloadState.PAUSED, 3e9, "black-forest-labs/FLUX.1-schnell"),
+        (DownloadState.RUNNING, 1.9e9, "stabilityai/stable-diffusion-xl-base-1.0"),
+    )
+    for number, (state, done, title) in enumerate(rows):
+        failed = "huggingface.co does not accept the token (401)." if state is DownloadState.FAILED else ""
+        stage.application.downloads.panel.show_status(
+            DownloadStatus(
+                id=number, title=title, state=state, done_bytes=int(done), total_bytes=6_940_000_000, speed=2.1e7,
+                eta_s=240, message=failed,
+            )
+        )  # fmt: skip
+
+
+def add_download(stage: Stage) -> None:
+    stage.application.downloads.add("stabilityai/sd-turbo")
+
+
 def about(stage: Stage) -> None:
     done(stage)
     stage.window.actions_by_id["about"].trigger()
@@ -167,6 +189,8 @@ SCREENS = (
     Screen("stopped", stopped, USUAL),
     Screen("long", long_texts, USUAL),
     Screen("about", about, USUAL),
+    Screen("downloads", downloads, USUAL),
+    Screen("add-download", add_download, USUAL),
     Screen("no-model", empty, USUAL, has_model=False),
     Screen("starting", starting, USUAL),
     Screen("several", several, USUAL),

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop.theme import COLOURS, Theme, apply, colour
+from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sdxl import SDXL
 from pipelines.spec.record import ModelRecord
@@ -29,6 +30,7 @@ from pipelines.spec.validate import Problem
 from widgets.banner import Banner
 from widgets.canvas import Canvas
 from widgets.count_panel import CountPanel
+from widgets.downloads_panel import DownloadsPanel
 from widgets.film_strip import FilmStrip, Picture
 from widgets.generate_button import GenerateButton
 from widgets.icons import icon
@@ -116,9 +118,18 @@ def refiner():
     return panel
 
 
+def downloads():
+    panel = DownloadsPanel()
+    for number, state in enumerate(DownloadState):
+        panel.show_status(
+            DownloadStatus(id=number, title=MARKUP, state=state, total_bytes=100, message=MARKUP, hint=MARKUP)
+        )
+    return panel
+
+
 MAKERS = (
     prompt, model, SizePanel, sampling, CountPanel, button, viewer, strip, inputs, banner, refiner,
-    TrueCfgPanel, SizeConditioningPanel,
+    TrueCfgPanel, SizeConditioningPanel, downloads,
 )  # fmt: skip
 
 
