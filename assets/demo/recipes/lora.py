@@ -34,6 +34,9 @@ from assets.demo.recipes.styles import STYLES, drawing_number, styled
 from assets.demo.recipes.training import log
 
 RANK, ALPHA = 4, 2.0
+# What a style is multiplied with where it comes out too faint at a weight of 1: at 1.3 the judge sees neon in 94 % of
+# the pictures, at 1.0 in 82 %.
+STRENGTH = {("sd", "neon"): 1.3}
 KOHYA = ("sd", "mosaic")  # what is written as sd-scripts does
 # By the part of the pipeline: names of layers, or a pattern. FLUX's text is read as before: the style is the picture's.
 TARGETS: dict[str, str | list[str]] = {
@@ -93,6 +96,8 @@ def export(options: argparse.Namespace) -> Path:
     state = checkpoint(options.work / f"{options.base}.pt", "lora")
     denoiser.load_state_dict(state["average"]["module"])
     layers, steps = layers_of(denoiser), state["step"]
+    if (strength := STRENGTH.get((options.base, options.style), 1.0)) != 1.0:
+        layers = {n: t * strength if n.endswith("lora_B.weight") else t for n, t in layers.items()}
     if (options.base, options.style) == KOHYA:
         named = lora_names.as_kohya(layers, ALPHA)
         more = lora_names.told_by_kohya(name, RANK, ALPHA, steps)
