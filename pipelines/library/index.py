@@ -104,6 +104,12 @@ class ModelIndex:
         row = (key_of(str(path.absolute())), key_of(path.name), stamp, hashes.sha256, hashes.tensors)
         self._try(lambda db: db.execute("INSERT OR REPLACE INTO hash VALUES (?, ?, ?, ?, ?)", row), None)
 
+    def paths_of(self, sha256: str) -> list[str]:
+        """Where a file of this content was seen."""
+        select = "SELECT path FROM hash WHERE sha256 = ?"
+        rows = self._try(lambda db: db.execute(select, (sha256,)).fetchall(), [])
+        return [os.fsdecode(path) for (path,) in rows]
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
