@@ -66,12 +66,17 @@ class ModelIndex:
         self._connection = self._opened()
 
     def scan(
-        self, roots: Iterable[Path], *, progress: Progress | None = None, check: Check | None = None
+        self,
+        roots: Iterable[Path],
+        *,
+        progress: Progress | None = None,
+        check: Check | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> tuple[ModelRecord, ...]:
         """The records of all models under `roots`, in order of root and name; only what is new or changed is read.
 
         `progress` hears how many files are done, of how many. `check` is called between two files; what it raises
-        ends the scan, and what was read until then is kept.
+        ends the scan, and what was read until then is kept. Once `enough` holds, what is known by then is the answer.
         """
         roots = tuple(roots)
         found = tuple(walk(roots))
@@ -84,10 +89,12 @@ class ModelIndex:
             known[record.path] = record
             done += 1
             _tell(progress, done, len(found))
+            if enough is not None and enough():
+                break
         gone = _gone(rows, {key_of(each.path) for each in found}, roots)
         if gone:
             self._try(lambda db: db.executemany("DELETE FROM file WHERE path = ?", gone), None)
-        return with_own_ids(known[each.path] for each in found)
+        return with_own_ids(known[each.path] for each in found if each.path in known)
 
     def hashes(self, path: Path) -> Hashes | None:
         """Of a file that is as it was when they were made; a file that was moved since is known by name and size."""

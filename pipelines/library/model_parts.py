@@ -39,7 +39,7 @@ def _files_as_parts(folder: Path) -> tuple[ModelPart, ...]:
 
 def _part(folder: Path, name: str, what: object) -> ModelPart:
     inside = folder / name
-    within = inside.parent == folder and name != ".."  # an index may name what is not in the folder
+    within = inside.parent == folder and inside.name != ".."  # an index may name what is not in the folder
     files = _weights(inside) if within else []
     size = sum(_size(inside / file) for file in files)
     return ModelPart(name=name[:80], what=str(what)[:80], files=tuple(files), size_bytes=size)

@@ -1,4 +1,4 @@
-"""What a person adds to a model, and what is looked up about it when it is shown. Nothing of it is in the model's file."""
+"""What a person adds to a model, and what is looked up when it is shown. None of it is in the model's file."""
 
 from __future__ import annotations
 
