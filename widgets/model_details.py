@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Signal
+from PySide6.QtCore import QSignalBlocker, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication, QHideEvent
 from PySide6.QtWidgets import QPlainTextEdit, QPushButton, QWidget
 
@@ -11,7 +11,7 @@ from pipelines.spec.record import Format, ModelRecord
 from widgets.controls import IconButton
 from widgets.field import column, row
 from widgets.icons import icon
-from widgets.metrics import M, S, TextSize
+from widgets.metrics import ICON, M, S, TextSize
 from widgets.model_entries import Entry
 from widgets.model_sections import (
     FACTS,
@@ -24,7 +24,7 @@ from widgets.model_sections import (
     text_label,
 )
 from widgets.model_texts import STATES, can_draw, defaults_text, sentence, size_text, use_tip
-from widgets.plain import Label, name_control
+from widgets.plain import Label, name_control, plain_tooltip
 from widgets.scroll_column import ScrollColumn
 
 _SAVE_MS = 800  # of rest until a note is kept
@@ -93,6 +93,7 @@ class ModelDetails(QWidget):
         self.copy_words = IconButton(
             "copy", "Copy the trigger words", "Copy the words that call what it learned."
         )
+        self.copy_words.setIconSize(QSize(ICON - 4, ICON - 4))
         self._words_section = Section("Trigger words", self._words, self.copy_words)
         self._description_section = Section("Description", self._description)
         self._parts_section = Section("Where its parts come from", self._parts)
@@ -168,6 +169,7 @@ class ModelDetails(QWidget):
         self._state.setVisible(not record.problem)
         self.reason.show_record(record)
         self.use.setEnabled(can_draw(record))
+        self.use.setDefault(can_draw(record))
         name_control(self.use, "Use this model", use_tip(record))
         self.facts.setValue(facts_of(record))
         self._words.setText(", ".join(record.trigger_words))
@@ -194,11 +196,10 @@ class ModelDetails(QWidget):
         """None while they are looked up."""
         single = self._record is not None and self._record.format is Format.SINGLE_FILE
         parts = facts.parts if facts else ()
-        lines = [
-            " · ".join(filter(None, (p.name, p.what, ", ".join(p.files[:3]), size_text(p.size_bytes))))
-            for p in parts
-        ]
-        self._parts.setText("\n".join(lines) or "All of it is in this file.")
+        lines = [" · ".join(filter(None, (p.name, p.what, size_text(p.size_bytes)))) for p in parts]
+        files = (f"{part.name}/{file}" for part in parts for file in part.files)
+        self._parts.setToolTip(plain_tooltip("\n".join(files)))
+        self._parts.setText("\n".join(lines))
         self._parts_section.setVisible(bool(lines))
         self._hash_section.setVisible(single)
         known = facts is not None and bool(facts.sha256)

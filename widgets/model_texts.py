@@ -13,7 +13,7 @@ from pipelines.spec.schedulers import SCHEDULERS
 from widgets.metrics import Tone
 
 KINDS: dict[Kind, str] = {
-    Kind.CHECKPOINT: "Model",
+    Kind.CHECKPOINT: "Checkpoint",
     Kind.TRANSFORMER: "Transformer",
     Kind.UNET: "U-Net",
     Kind.LORA: "LoRA",
@@ -50,26 +50,35 @@ _SAMPLERS = {row.id: row.name for row in SCHEDULERS}
 _BASES = {"sd1": "SD 1.x", "sd2": "SD 2.x", "sdxl": "SDXL", "flux": "FLUX.1"}
 
 
+_SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+_DRAWS = (Kind.CHECKPOINT, Kind.TRANSFORMER, Kind.UNET, Kind.OTHER)
+
+
 @cache
 def _family_name(family: str, base: str) -> str:
+    """Short, as it stands in a narrow column."""
     try:
-        return families.by_id(family).name if family else _base_name(base)
+        name = families.by_id(family).name if family else _base_name(base)
+        return name.replace("Stable Diffusion XL", "SDXL").replace("Stable Diffusion", "SD")
     except EngineError:
         return _base_name(base)
 
 
+@cache
 def _base_name(base: str) -> str:
     """'sd1/sdxl' names several that fit."""
     return " or ".join(_OTHERS.get(b) or _BASES.get(b, b) for b in base.split("/")) if base else NO_FAMILY
 
 
 def family_name(record: ModelRecord) -> str:
-    return _family_name(record.family, record.base)
+    """Of what goes with a model the common word: a LoRA for FLUX.1 dev goes with schnell as well."""
+    alone = record.kind not in _DRAWS and record.base
+    return _base_name(record.base) if alone else _family_name(record.family, record.base)
 
 
 def precision(record: ModelRecord) -> str:
-    """How the numbers are stored: 'fp16', or the quantisation with the type around it."""
-    return record.quantisation or record.dtype
+    """How the numbers are stored, in the short words of the field: 'fp16', 'Q4_K'."""
+    return record.quantisation or _SHORT.get(record.dtype, record.dtype)
 
 
 def size_text(size_bytes: int) -> str:
@@ -87,7 +96,9 @@ def size_text(size_bytes: int) -> str:
 
 
 def count_text(number: int) -> str:
-    """Parameters: '2.6 billion', '860 million'."""
+    """Parameters: '2.6 billion', '860 million', '3,072'."""
+    if number < 100_000:
+        return f"{number:,}"
     if number >= 1e9:
         return f"{number / 1e9:.1f} billion"
     return f"{number / 1e6:.0f} million" if number >= 1e7 else f"{number / 1e6:.2f} million"
@@ -95,13 +106,14 @@ def count_text(number: int) -> str:
 
 def sentence(record: ModelRecord) -> str:
     """Such as 'A LoRA for SDXL (pony).'"""
+    if record.kind is Kind.UNKNOWN:
+        return "What this file is could not be told."
     kind = record.kind.named
     family = family_name(record)
     told = kind[:1].upper() + kind[1:]
     if family != NO_FAMILY:
-        goes_with = record.kind not in (Kind.CHECKPOINT, Kind.TRANSFORMER, Kind.UNET, Kind.OTHER)
-        told += f" {'for' if goes_with else 'of'} {family}"
-    if record.variant:
+        told += f" {'of' if record.kind in _DRAWS else 'for'} {family}"
+    if record.variant not in ("", "normal"):
         told += f" ({record.variant})"
     return f"{told}, as a folder." if record.format is Format.DIFFUSERS else f"{told}, in one file."
 

@@ -9,6 +9,7 @@ from PySide6.QtCore import QRectF, QSignalBlocker, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent, QPalette
 from PySide6.QtWidgets import QLineEdit, QSizePolicy, QWidget
 
+from pipelines.spec.record import Kind, State
 from widgets.controls import Choice, IconButton
 from widgets.field import row
 from widgets.icons import paint_icon
@@ -69,7 +70,7 @@ class ModelsFilterBar(QWidget):
         super().__init__(parent)
         self._family = ""
         self.search = SearchField("Search models", _SEARCH_TIP, "Search models")
-        self.search.setMinimumWidth(120)
+        self.search.setMinimumWidth(110)
         self.search.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self._kind = Choice("Kind", "Show models that draw, or one kind of what goes with them.")
         self._families = Choice("Family", "Show what is of one family, or goes with it.")
@@ -81,7 +82,7 @@ class ModelsFilterBar(QWidget):
         self.setLayout(line)
         self._families.setVisible(False)
         for choice in (self._kind, self._families, self._state):
-            choice.setMinimumContentsLength(13)
+            choice.setMinimumContentsLength(10)
         self.show_counts(Shown())
         self.search.textChanged.connect(self._changed)
         self._kind.currentIndexChanged.connect(self._changed)
@@ -90,11 +91,12 @@ class ModelsFilterBar(QWidget):
         self._stars.toggled.connect(self._changed)
 
     def value(self) -> ModelFilter:
+        kind, state = self._kind.currentData(), self._state.currentData()  # Qt makes plain text of them
         return ModelFilter(
             text=self.search.text(),
-            kind=self._kind.currentData(),
+            kind=Kind(kind) if kind else None,
             family=self._family,
-            state=self._state.currentData(),
+            state=State(state) if state else None,
             favourites=self._stars.isChecked(),
         )
 
@@ -138,7 +140,7 @@ def _fill(
     choice: Choice, all_text: str, counts: Mapping[Any, int], names: Mapping[Any, str], now: Any = None
 ) -> None:
     now = choice.currentData() or now
-    rows: list[tuple[str, Any]] = [(f"{all_text} ({sum(counts.values()):,})", None)]
+    rows: list[tuple[str, Any]] = [(all_text, None)]
     rows += [
         (f"{name} ({counts[key]:,})", key) for key, name in names.items() if counts.get(key) or key == now
     ]

@@ -83,7 +83,7 @@ class ModelsPage(QWidget):
         head.addWidget(self.folders)
         head.setContentsMargins(M, S, M, S)
         bar = row(self.bar)
-        bar.setContentsMargins(M, 0, M, S)
+        bar.setContentsMargins(M, S, M, S)
         self._below = QVBoxLayout()
         centre = QWidget()
         lines = column(centre, 0)
@@ -97,7 +97,7 @@ class ModelsPage(QWidget):
         for widget in (self.families, centre, self.details):
             self._split.addWidget(widget)
         self.families.setMinimumWidth(140)
-        self.details.setMinimumWidth(250)
+        self.details.setMinimumWidth(280)
         self._split.setStretchFactor(1, 1)
         self._split.setSizes([190, 700, 330])
         rows = column(self, 0)

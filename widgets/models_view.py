@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QItemSelectionModel, QModelIndex, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QResizeEvent
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, QRect, QSize, Qt, Signal
+from PySide6.QtGui import QContextMenuEvent, QIcon, QKeyEvent, QPainter, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
@@ -14,7 +14,7 @@ from PySide6.QtWidgets import (
     QTableView,
 )
 
-from widgets.metrics import ICON, XS, M
+from widgets.metrics import ICON, XS, L, M, S
 from widgets.models_table import (
     FAMILY,
     FOLDER,
@@ -30,8 +30,22 @@ from widgets.models_table import (
 from widgets.plain import name_control
 
 _TIP = "The models found. Enter draws with the chosen one, Space makes it a favourite, typing searches."
-_WIDTHS = {KIND: 15, FAMILY: 20, PRECISION: 10, SIZE: 9, STATE: 14, FOLDER: 15}  # in characters
-_ROOM = {FOLDER: 780, PRECISION: 640, KIND: 460}  # a column is put away in a view that is narrower, in pixels
+# The longest usual text of each column.
+_WIDEST = {
+    KIND: "Text encoder",
+    FAMILY: "FLUX.1 schnell",
+    PRECISION: "Precision ↑",
+    SIZE: "999.9 MB",
+    STATE: "Not supported",
+    FOLDER: "diffusion_models",
+}
+# A column is put away in a view that is narrower, in pixels.
+_ROOM = {
+    FOLDER: 860,
+    PRECISION: 700,
+    SIZE: 640,
+    KIND: 480,
+}
 
 
 class ModelsView(QTableView):
@@ -82,9 +96,9 @@ class ModelsView(QTableView):
         head.setMinimumSectionSize(2 * ICON)
         head.resizeSection(STAR, 2 * ICON)
         head.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        letter = self.fontMetrics().averageCharWidth()
-        for column, letters in _WIDTHS.items():
-            head.resizeSection(column, letters * letter)
+        for column, text in _WIDEST.items():
+            mark = ICON if column == STATE else 0
+            head.resizeSection(column, self.fontMetrics().horizontalAdvance(text) + mark + L + S)
         head.sectionClicked.connect(self._sort)
 
     def _sort(self, column: int) -> None:
@@ -121,6 +135,8 @@ class ModelsView(QTableView):
         selection.blockSignals(False)
         if row >= 0:
             self.scrollTo(index)
+        else:
+            self.scrollToTop()
         self.viewport().update()
 
     def currentChanged(self, current: Index, previous: Index) -> None:
@@ -174,7 +190,16 @@ class _Cells(QStyledItemDelegate):
         super().initStyleOption(option, index)
         option.state &= ~QStyle.StateFlag.State_HasFocus  # pyright: ignore
         if index.column() == STAR:
-            option.decorationAlignment = Qt.AlignmentFlag.AlignCenter  # pyright: ignore
-            option.decorationPosition = QStyleOptionViewItem.Position.Top  # pyright: ignore
-        if index.column() == STATE:
+            option.icon = QIcon()  # pyright: ignore
+            option.features &= ~QStyleOptionViewItem.ViewItemFeature.HasDecoration  # pyright: ignore
+        elif index.column() == STATE:
             option.decorationSize = QSize(ICON - XS, ICON - XS)  # pyright: ignore
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:  # pyright: ignore
+        """Qt sets an icon without a text at the top left of its cell."""
+        super().paint(painter, option, index)
+        drawing = index.data(Qt.ItemDataRole.DecorationRole) if index.column() == STAR else None
+        if isinstance(drawing, QIcon):
+            place = QRect(0, 0, ICON - 2, ICON - 2)
+            place.moveCenter(option.rect.center())  # pyright: ignore
+            drawing.paint(painter, place)
