@@ -23,7 +23,7 @@ class Hashing(QObject):
     `told` carries the path that is read, the bytes done and of how many; an empty path at the end of all.
     """
 
-    told = Signal(str, float, float)
+    told = Signal(object, float, float)
 
     def __init__(self, data: Path, parent: QObject | None = None) -> None:
         super().__init__(parent)

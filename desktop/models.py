@@ -208,7 +208,7 @@ class Models(QObject):
             self.settingsChanged.emit()
         self.scan()
 
-    @Slot(str)
+    @Slot(object)
     def _reveal(self, path: str) -> None:
         self._tasks.run(lambda: folder_to_open(Path(path)), self._open, self._notifications.failure)
 
@@ -218,12 +218,12 @@ class Models(QObject):
 
     # one model
 
-    @Slot(str)
+    @Slot(object)
     def _use(self, model: str) -> None:
         self._session.choose(model)
         self._window.pages.show_picture()
 
-    @Slot(str)
+    @Slot(object)
     def _look_up(self, path: str) -> None:
         record = self._by_path.get(path)
         if record is None:
@@ -236,15 +236,15 @@ class Models(QObject):
 
     # notes
 
-    @Slot(str, bool)
+    @Slot(object, bool)
     def _set_favourite(self, path: str, on: bool) -> None:
         self._note(path, replace(self.keeper.note(path), favourite=on))
 
-    @Slot(str, str)
+    @Slot(object, str)
     def _set_text(self, path: str, text: str) -> None:
         self._note(path, replace(self.keeper.note(path), text=text))
 
-    @Slot(str, bool)
+    @Slot(object, bool)
     def _set_defaults(self, path: str, take: bool) -> None:
         request = self._session.request()
         own = ModelDefaults(sampling=replace(request.sampling, seed=0), size=request.size) if take else None
@@ -322,7 +322,7 @@ class Models(QObject):
         else:
             self.hashing.leave()
 
-    @Slot(str)
+    @Slot(object)
     def _hash_first(self, path: str) -> None:
         waits = "Waits until the picture is made." if self.hashing.resting else "Reading the file…"
         self.page.details.set_hashing(waits)
@@ -336,7 +336,7 @@ class Models(QObject):
         self.page.status.show_hashing("")
         self._hash_all()
 
-    @Slot(str, float, float)
+    @Slot(object, float, float)
     def _hashing_said(self, path: str, done: float, size: float) -> None:
         share = f", {100 * done / size:.0f} %" if size else ""
         self.page.status.show_hashing(f"Hashing {Path(path).name}{share}" if path else "")

@@ -38,14 +38,14 @@ _NOTES_TIP = (
 
 
 class ModelDetails(QWidget):
-    """The signals begin with the model's path, `useRequested` with its id."""
+    """The signals begin with the model's path, `useRequested` with its id; objects, for a path may be no text to Qt."""
 
-    useRequested = Signal(str)
-    revealRequested = Signal(str)
-    favouriteChanged = Signal(str, bool)
-    noteChanged = Signal(str, str)
-    defaultsRequested = Signal(str, bool)  # whether to take the current settings; else they are forgotten
-    hashRequested = Signal(str)
+    useRequested = Signal(object)
+    revealRequested = Signal(object)
+    favouriteChanged = Signal(object, bool)
+    noteChanged = Signal(object, str)
+    defaultsRequested = Signal(object, bool)  # whether to take the current settings; else they are forgotten
+    hashRequested = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -136,7 +136,7 @@ def facts_of(record: ModelRecord) -> dict[str, str]:
         "File": record.path.encode("utf-8", "replace").decode(),
         "Size": size_text(record.size_bytes),
         "Family": family_name(record),
-        "Variant": record.variant,
+        "Variant": record.variant if record.variant != "normal" else "",
         "Precision": record.dtype,
         "Quantised": record.quantisation,
         "Parameters": count_text(record.parameters) if record.parameters else "",

@@ -38,7 +38,7 @@ class ModelsPage(QWidget):
     rescanRequested = Signal()
     foldersRequested = Signal()
     folderOpened = Signal()
-    factsRequested = Signal(str)
+    factsRequested = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -8,7 +8,6 @@ from typing import Any
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QObject, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QIcon, QPalette
-from PySide6.QtWidgets import QApplication
 
 from pipelines.spec.model_note import NO_NOTE, ModelNote
 from pipelines.spec.record import State
@@ -45,7 +44,7 @@ COLUMNS = (
     Column("Folder", "The folder that it lies in.", lambda e: e.folder, lambda e: e.record.path.casefold()),
 )  # fmt: skip
 STAR, NAME, KIND, FAMILY, PRECISION, SIZE, STATE, FOLDER = range(len(COLUMNS))
-_MUTED = (KIND, PRECISION, SIZE, FOLDER)
+MUTED = (KIND, PRECISION, SIZE, FOLDER)
 
 
 class ModelsTable(QAbstractTableModel):
@@ -148,6 +147,9 @@ class ModelsTable(QAbstractTableModel):
     def note(self, path: str) -> ModelNote:
         return self._notes.get(path, NO_NOTE)
 
+    def is_favourite(self, path: str) -> bool:
+        return path in self._favourites
+
     @property
     def total(self) -> int:
         return len(self._entries)
@@ -183,9 +185,6 @@ class ModelsTable(QAbstractTableModel):
             return COLUMNS[column].text(entry)
         if role == Role.DecorationRole:
             return self._drawing(entry, column)
-        if role == Role.ForegroundRole:
-            muted = column in _MUTED or (column == NAME and entry.record.problem)
-            return QApplication.palette().placeholderText() if muted else None
         if role == Role.TextAlignmentRole:
             return _alignment(column)
         if role == Role.ToolTipRole:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QItemSelectionModel, QModelIndex, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QIcon, QKeyEvent, QPainter, QResizeEvent
+from PySide6.QtCore import QItemSelectionModel, QModelIndex, QSize, Qt, Signal
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QFrame,
     QHeaderView,
-    QStyle,
-    QStyledItemDelegate,
-    QStyleOptionViewItem,
     QTableView,
 )
 
-from widgets.metrics import ICON, XS, L, M, S
+from widgets.metrics import ICON, XS, M
+from widgets.models_cells import PADDING, ModelsCells
 from widgets.models_table import (
     FAMILY,
     FOLDER,
@@ -49,12 +47,12 @@ _ROOM = {
 
 
 class ModelsView(QTableView):
-    """`chosen` carries the path of the row that the cursor is on, '' for none."""
+    """The signals carry the path of a row, '' for none: as objects, for a path may be no text to Qt."""
 
-    chosen = Signal(str)
-    useWanted = Signal(str)
-    favouriteWanted = Signal(str)
-    menuWanted = Signal(str, object)
+    chosen = Signal(object)
+    useWanted = Signal(object)
+    favouriteWanted = Signal(object)
+    menuWanted = Signal(object, object)
     typed = Signal(str)
 
     def __init__(self, table: ModelsTable) -> None:
@@ -71,7 +69,7 @@ class ModelsView(QTableView):
         self.doubleClicked.connect(lambda index: self.useWanted.emit(self._path_at(index)))
 
     def _shape(self) -> None:
-        self.setItemDelegate(_Cells(self))
+        self.setItemDelegate(ModelsCells(self._table))
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -98,7 +96,7 @@ class ModelsView(QTableView):
         head.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         for column, text in _WIDEST.items():
             mark = ICON if column == STATE else 0
-            head.resizeSection(column, self.fontMetrics().horizontalAdvance(text) + mark + L + S)
+            head.resizeSection(column, self.fontMetrics().horizontalAdvance(text) + mark + 2 * PADDING + XS)
         head.sectionClicked.connect(self._sort)
 
     def _sort(self, column: int) -> None:
@@ -181,25 +179,3 @@ class ModelsView(QTableView):
         for column, room in _ROOM.items():
             if self.isColumnHidden(column) != (self.width() < room):
                 self.setColumnHidden(column, self.width() < room)
-
-
-class _Cells(QStyledItemDelegate):
-    """A whole row is chosen, so no single cell has the dotted frame."""
-
-    def initStyleOption(self, option: QStyleOptionViewItem, index: QModelIndex) -> None:  # pyright: ignore
-        super().initStyleOption(option, index)
-        option.state &= ~QStyle.StateFlag.State_HasFocus  # pyright: ignore
-        if index.column() == STAR:
-            option.icon = QIcon()  # pyright: ignore
-            option.features &= ~QStyleOptionViewItem.ViewItemFeature.HasDecoration  # pyright: ignore
-        elif index.column() == STATE:
-            option.decorationSize = QSize(ICON - XS, ICON - XS)  # pyright: ignore
-
-    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:  # pyright: ignore
-        """Qt sets an icon without a text at the top left of its cell."""
-        super().paint(painter, option, index)
-        drawing = index.data(Qt.ItemDataRole.DecorationRole) if index.column() == STAR else None
-        if isinstance(drawing, QIcon):
-            place = QRect(0, 0, ICON - 2, ICON - 2)
-            place.moveCenter(option.rect.center())  # pyright: ignore
-            drawing.paint(painter, place)

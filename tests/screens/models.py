@@ -27,10 +27,14 @@ class Shot:
 def chosen(stage) -> None:
     """A demo that draws, with a note, a favourite and a picture that it made."""
     page = stage.window.models_page
-    for row in range(0, 12, 5):
-        page.view.favouriteWanted.emit(page.table.entry(row).record.path)
     path = next(path for path in page.table._at if path.endswith("shapes-and-scenes"))
     page.view.choose(path)
+    for above in (2, 7, 16):
+        row = page.table.row_of(path) - above
+        page.view.favouriteWanted.emit(page.table.entry(row).record.path)
+    stage.application.session.choose(page.details._id())
+    stage.window.button.click()
+    stage.settle()
     page.details.favouriteChanged.emit(path, True)
     page.details.defaultsRequested.emit(path, True)
     page.details.noteChanged.emit(path, "Good for a first try. Likes short sentences.")
@@ -143,11 +147,10 @@ def _shoot(shot: Shot, theme: str, path: Path, root: Path, library: Path) -> Non
         stage.application.settings.change(hash_in_background=False)
         stage.window.models_page.status.set_hashing(False)
         stage.open(*shot.size, theme)
-        if shot.files:
-            stage.draw("a large red circle on a blue background")
         stage.window.actions_by_id["models"].trigger()
         stage.settle()
         shot.arrange(stage)
+        stage.application.models._count_uses()
         stage.settle()
         picture(stage).save(str(path))
     finally:
