@@ -201,6 +201,7 @@ class Application(QObject):
             return
         if not self._restored:
             self._restored = True
+            self.pictures.show_last()  # instead of the word that there is no model
             self.session.set_request(self.settings.value.last_request or first_request(records))
             self.window.panels["sampling"].set_seed_locked(self.settings.value.seed_locked)
             self._offer_unfinished()

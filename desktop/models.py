@@ -27,6 +27,7 @@ from pipelines.spec.request import GenerationRequest
 
 TELL_S = 0.05  # between two words about how far a scan is
 RECENT = 5
+NO_MODEL = "No model was found."
 
 
 class Models(QObject):
@@ -174,12 +175,14 @@ class Models(QObject):
     def _show(self, found: Scanned) -> None:
         self.page.set_entries(found.entries)
         self._hash_all()
+        if found.records:
+            self._notifications.take_back(NO_MODEL)
         self.found.emit(found.records)
         if self._window.pages.on_models:
             self._count_uses()
 
     def tell_no_model(self) -> None:
-        self._notifications.error("No model was found.", "Open models folder", self.open_folder)
+        self._notifications.error(NO_MODEL, "Open models folder", self.open_folder)
 
     # folders
 

@@ -1,4 +1,4 @@
-"""`ModelsCells`: paints the cells of the table by hand: Qt's way through a style sheet takes half a millisecond a cell."""
+"""`ModelsCells`: paints the cells of the table by hand: through a style sheet Qt takes half a millisecond a cell."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from PySide6.QtGui import QFontMetrics, QPainter, QPalette, QPixmap
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from widgets.icons import paint_icon
-from widgets.metrics import ICON, TONE_ROLES, XS
+from widgets.metrics import ICON, TONE_ROLES, XS, Tone
 from widgets.model_texts import STATE_MARKS
 from widgets.models_table import COLUMNS, MUTED, NAME, SIZE, STAR, STATE, ModelsTable
 
 Role = QPalette.ColorRole
 PADDING = 9
+_ACCENT = TONE_ROLES[Tone.INFO]  # the view's own highlight is the ground of a chosen row
 _SIDE = ICON - 2
 _STRIPE = 3
 
@@ -42,7 +43,7 @@ class ModelsCells(QStyledItemDelegate):
             if chosen:
                 self._stripe(painter, rect, palette, option)
             favourite = self._table.is_favourite(entry.record.path)
-            name, role = ("star-full", Role.Highlight) if favourite else ("star", Role.PlaceholderText)
+            name, role = ("star-full", _ACCENT) if favourite else ("star", Role.PlaceholderText)
             place = QRect(0, 0, _SIDE, _SIDE)
             place.moveCenter(rect.center())
             self._draw(painter, name, palette.color(role).name(), place.topLeft())
@@ -73,7 +74,7 @@ class ModelsCells(QStyledItemDelegate):
         view = option.widget  # pyright: ignore[reportAttributeAccessIssue]
         if view is not None and view.hasFocus():
             stripe = QRect(rect.left(), rect.top(), _STRIPE, rect.height())
-            painter.fillRect(stripe, palette.color(Role.Highlight))
+            painter.fillRect(stripe, palette.color(_ACCENT))
 
     def _draw(self, painter: QPainter, name: str, colour: str, at: QPoint) -> None:
         """A drawing is made once for each colour and screen."""
