@@ -163,14 +163,26 @@ class Models(QObject):
         self._share_notes()
         self._session.set_records(found.records)
         QTimer.singleShot(0, self, lambda: self._show(found))
-        if found.trouble is not None and not self._told_trouble:
-            self._told_trouble = True
-            trouble = sentences(found.trouble.message, found.trouble.hint)
-            self._notifications.warning(f"{trouble} What you note is lost when the program ends.")
+        self._tell_trouble(found)
         if cut_short:
             self._notifications.info("The search was stopped; Rescan goes on with it.")
         if self._again:
             self.scan()
+
+    def _tell_trouble(self, found: Scanned) -> None:
+        """Once a run."""
+        aside = self.keeper.set_aside
+        if self._told_trouble or (found.trouble is None and aside is None):
+            return
+        self._told_trouble = True
+        if found.trouble is not None:
+            trouble = sentences(found.trouble.message, found.trouble.hint)
+            self._notifications.warning(f"{trouble} What you note is lost when the program ends.")
+        else:
+            self._notifications.warning(
+                "The file with your notes, favourites and default settings of models was damaged. They begin anew; "
+                f"the file is kept as {aside}."
+            )
 
     def _show(self, found: Scanned) -> None:
         self.page.set_entries(found.entries)

@@ -38,6 +38,11 @@ class NoteKeeper:
                 self._store = ModelNotes(self._data / FILE)
             return self._store
 
+    @property
+    def set_aside(self) -> Path | None:
+        """Where a file that was damaged is now."""
+        return self._store.set_aside if self._store is not None else None
+
     def set_read(self, notes: dict[str, ModelNote]) -> None:
         """What the file holds; what is not yet in it comes on top."""
         with self._lock:

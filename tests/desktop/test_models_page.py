@@ -14,6 +14,7 @@ from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QApplication, QFileDialog
 
 from desktop.dialogs.model_folders import ModelFolders
+from desktop.model_lookup import Scanned
 from pipelines.library.model_notes import FILE
 from pipelines.spec.request import Sampling, Size
 from tests.desktop.conftest import make_model, settled
@@ -154,6 +155,27 @@ def test_notes_of_a_newer_version_are_left_alone_and_it_is_said(make_application
     application.models._set_favourite(path_of(application, "scripted"), True)
     application.close()
     assert (data / FILE).read_bytes() == before
+
+
+def test_damaged_notes_are_kept_aside_and_it_is_said(make_application, tmp_path):
+    data = tmp_path / "run" / "data"
+    data.mkdir(parents=True)
+    (data / FILE).write_bytes(b"this is no database")
+    application = make_application(root=tmp_path / "run")
+    assert "begin anew" in application.window.banner.text()
+    (aside,) = data.glob("model_notes.damaged-*")
+    assert aside.read_bytes() == b"this is no database"
+
+
+def test_a_model_that_comes_later_takes_the_word_of_none_away(application, model_root, qtbot):
+    application.models._scanned(Scanned())
+    QApplication.processEvents()
+    assert "no model" in application.window.viewer.message().lower()
+    application._restored = False  # as at a first start
+    application.models.scan()
+    rest(qtbot, application)
+    assert "no model" not in application.window.viewer.message().lower()
+    assert not application.window.banner.isVisible()
 
 
 # what a choice brings
