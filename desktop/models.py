@@ -20,7 +20,7 @@ from desktop.session import Session
 from desktop.settings import SettingsFile
 from desktop.tasks import Tasks
 from pipelines.library import folders
-from pipelines.spec.errors import Cancelled
+from pipelines.spec.errors import Cancelled, EngineError
 from pipelines.spec.model_note import ModelDefaults, ModelFacts, ModelNote
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
@@ -61,6 +61,7 @@ class Models(QObject):
         self._scanning = self._counting = self._enough = self._closed = False
         self._again = self._told_trouble = False
         self._hashed = ""
+        self._trouble: EngineError | None = None
         self.page.set_models_folder(str(folders.models_dir()))
         self.page.status.set_hashing(settings.value.hash_in_background)
         self._connect()
@@ -163,21 +164,22 @@ class Models(QObject):
         self._share_notes()
         self._session.set_records(found.records)
         QTimer.singleShot(0, self, lambda: self._show(found))
-        self._tell_trouble(found)
+        self._trouble = found.trouble
+        self._tell_trouble()
         if cut_short:
             self._notifications.info("The search was stopped; Rescan goes on with it.")
         if self._again:
             self.scan()
 
-    def _tell_trouble(self, found: Scanned) -> None:
-        """Once a run."""
-        aside = self.keeper.set_aside
-        if self._told_trouble or (found.trouble is None and aside is None):
+    def _tell_trouble(self) -> None:
+        """Once a run, and to those only who look at the models: pictures are made all the same."""
+        aside, trouble = self.keeper.set_aside, self._trouble
+        if self._told_trouble or not self._window.pages.on_models or (trouble is None and aside is None):
             return
         self._told_trouble = True
-        if found.trouble is not None:
-            trouble = sentences(found.trouble.message, found.trouble.hint)
-            self._notifications.warning(f"{trouble} What you note is lost when the program ends.")
+        if trouble is not None:
+            text = sentences(trouble.message, trouble.hint)
+            self._notifications.warning(f"{text} What you note is lost when the program ends.")
         else:
             self._notifications.warning(
                 "The file with your notes, favourites and default settings of models was damaged. They begin anew; "
@@ -296,6 +298,7 @@ class Models(QObject):
     @Slot(bool)
     def _page_turned(self, to_models: bool) -> None:
         if to_models:
+            self._tell_trouble()
             self._count_uses()
 
     def _count_uses(self) -> None:

@@ -35,7 +35,14 @@ def path_of(application, record_id):
 
 
 def rest(qtbot, application):
-    qtbot.waitUntil(lambda: application.tasks.idle and not application.models._scanning, timeout=30_000)
+    """Until no scan runs and what it found is shown."""
+    models = application.models
+
+    def rests():
+        shown = models.page.table.total == len(models._records)
+        return application.tasks.idle and not models._scanning and shown
+
+    qtbot.waitUntil(rests, timeout=60_000)
     QApplication.processEvents()
 
 
@@ -151,6 +158,7 @@ def test_notes_of_a_newer_version_are_left_alone_and_it_is_said(make_application
         newer.execute("PRAGMA user_version = 99")
     before = (data / FILE).read_bytes()
     application = make_application(root=tmp_path / "run")
+    application.window.turn_page()
     assert "newer version" in application.window.banner.text()
     application.models._set_favourite(path_of(application, "scripted"), True)
     application.close()
@@ -162,6 +170,7 @@ def test_damaged_notes_are_kept_aside_and_it_is_said(make_application, tmp_path)
     data.mkdir(parents=True)
     (data / FILE).write_bytes(b"this is no database")
     application = make_application(root=tmp_path / "run")
+    application.window.turn_page()
     assert "begin anew" in application.window.banner.text()
     (aside,) = data.glob("model_notes.damaged-*")
     assert aside.read_bytes() == b"this is no database"
