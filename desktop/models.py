@@ -155,7 +155,7 @@ class Models(QObject):
         self.page.rescan.setEnabled(True)
 
     def _scanned(self, found: Scanned) -> None:
-        """What the window does with thousands of them is done in three turns of its loop."""
+        """What the window does with thousands of them is done in two turns of its loop."""
         cut_short = self._enough
         self._scan_ended()
         self._records = found.records
@@ -163,6 +163,9 @@ class Models(QObject):
         self.keeper.set_read(found.notes)
         self._share_notes()
         self._session.set_records(found.records)
+        if found.records:
+            self._notifications.take_back(NO_MODEL)
+        self.found.emit(found.records)
         QTimer.singleShot(0, self, lambda: self._show(found))
         self._trouble = found.trouble
         self._tell_trouble()
@@ -189,9 +192,6 @@ class Models(QObject):
     def _show(self, found: Scanned) -> None:
         self.page.set_entries(found.entries)
         self._hash_all()
-        if found.records:
-            self._notifications.take_back(NO_MODEL)
-        self.found.emit(found.records)
         if self._window.pages.on_models:
             self._count_uses()
 

@@ -367,6 +367,7 @@ def test_ten_thousand_models_are_found_shown_filtered_and_scrolled_without_a_gap
             page.view.choose(page.table.entry(row).record.path)
             QApplication.processEvents()
         page.clear_filter()
+        QApplication.processEvents()
         for letter in "amber fl":
             qtbot.keyClicks(page.bar.search, letter)
             QApplication.processEvents()
