@@ -74,6 +74,11 @@ ACTIONS = (
         tip="Put the cursor into the prompt", run=lambda w: w.focus_prompt(),
     ),
     ActionRow(
+        id="models", menu="&View", text="&Models", shortcut="Ctrl+M", icon="cards",
+        tip="All models: what they are, where they lie, and why one cannot be used",
+        run=lambda w: w.turn_page(),
+    ),
+    ActionRow(
         id="fit", menu="&View", text="&Fit picture", shortcut="Ctrl+0", icon="fit", separator=True,
         tip="Show the whole picture", run=lambda w: w.viewer.canvas.fit(),
     ),

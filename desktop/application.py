@@ -17,8 +17,8 @@ from desktop.dialogs.about import AboutDialog, parts
 from desktop.dialogs.log_view import LogDialog, tail
 from desktop.downloads import Downloads
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
-from desktop.hashing import Hashing
 from desktop.main_window import MainWindow
+from desktop.models import Models
 from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
 from desktop.pictures import Pictures
@@ -29,7 +29,7 @@ from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from pipelines.library import folders, models
 from pipelines.library.tokens import count_tokens
-from pipelines.spec.errors import Cancelled, EngineError
+from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
@@ -76,12 +76,10 @@ class Application(QObject):
     ) -> None:
         super().__init__()
         self._places, self._make_factory, self._log_file = places, make_factory, log_file
-        self._model_roots = model_roots or models.default_roots()
         self.settings = SettingsFile(places.config / "settings.json")
         self.settings.load()
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
-        self.hashing = Hashing(places.data)
         self.bridge = EngineBridge(make_factory(self.engine_options()), self)
         self.window = MainWindow(make_panels())
         self.session = Session(self.bridge, self.window.panels, self)
@@ -95,6 +93,17 @@ class Application(QObject):
             self.notifications,
             self.window,
         )
+        self.models = Models(
+            model_roots or models.default_roots(),
+            places.data,
+            places.cache,
+            self.settings,
+            self.tasks,
+            self.session,
+            self.window,
+            self.notifications,
+        )
+        self.models.count_in(self.output_dir)
         self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
         self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
@@ -140,6 +149,8 @@ class Application(QObject):
         self.bridge.told.connect(self.stall_watch.see)
         self.stall_watch.stalled.connect(self._stalled)
         self.pictures.settingsRead.connect(self._restore)
+        self.models.found.connect(self._models_found)
+        self.models.settingsChanged.connect(self._save_settings)
         self.notifications.bugSeen.connect(self._save_settings)
         self.session.stateChanged.connect(self._state_changed)
         self._token_timer.timeout.connect(self._count_tokens)
@@ -151,7 +162,7 @@ class Application(QObject):
         window.logWanted.connect(self._show_log)
         window.aboutWanted.connect(self._show_about)
         window.downloadsWanted.connect(self.downloads.show)
-        self.downloads.finished.connect(self._find_models)
+        self.downloads.finished.connect(self.models.scan)
         window.pictureDropped.connect(self.pictures.restore)
         window.dropRefused.connect(self.notifications.failure)
         hints = QGuiApplication.styleHints()
@@ -171,7 +182,7 @@ class Application(QObject):
         self._started = True
         self.bridge.start()
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
-        self._find_models()
+        self.models.scan()
         self.downloads.offer_unfinished()
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
@@ -186,32 +197,16 @@ class Application(QObject):
         sweep_temporaries(self.output_dir())
         Thumbnails(self._places.cache).trim()
 
-    @Slot()
-    def _find_models(self) -> None:
-        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
-
-    def _scan(self) -> tuple[ModelRecord, ...]:
-        from pipelines.library import index
-
-        own = tuple(Path(folder) for folder in self.settings.value.model_folders)
-        database = self._places.data / index.FILE
-        return index.scan([*self._model_roots, *own], database=database, check=self._check_open)
-
-    def _check_open(self) -> None:
-        """A first scan of thousands of files ends with the window."""
-        if self._closed:
-            raise Cancelled("scan")
-
-    def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
-        self.hashing.start(records)
-        self.session.set_records(records)
+    @Slot(object)
+    def _models_found(self, _all: tuple[ModelRecord, ...]) -> None:
         records = self.session.records()
         if not records:
             self.pictures.show_no_model(folders.models_dir())
-            self.notifications.error("No model was found.", "Open models folder", self._open_models)
+            self.models.tell_no_model()
             return
         if not self._restored:
             self._restored = True
+            self.pictures.show_last()  # instead of the word that there is no model
             self.session.set_request(self.settings.value.last_request or first_request(records))
             self.window.panels["sampling"].set_seed_locked(self.settings.value.seed_locked)
             self._offer_unfinished()
@@ -229,16 +224,12 @@ class Application(QObject):
         if self.store is not None and self._restored:
             Recovery(self.store, self.session, self.tasks, self.notifications, self.window).look()
 
-    def _open_models(self) -> None:
-        folders.models_dir().mkdir(parents=True, exist_ok=True)
-        self.pictures.open_folder(folders.models_dir())
-
     # while it runs
 
     @Slot(object)
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
-            self.hashing.rest(True)
+            self.models.hashing.rest(True)
             self.notifications.take_back(self._failure)
             self.pictures.follow()
 
@@ -252,7 +243,7 @@ class Application(QObject):
             self.pictures.show_last()
         elif isinstance(event, JobFailed):
             self._job_failed(event)
-        self.hashing.rest(self.session.state.busy)
+        self.models.hashing.rest(self.session.state.busy)
         if self._new_engine_wanted and not self.session.state.busy:
             self._new_engine()
 
@@ -424,6 +415,7 @@ class Application(QObject):
         if self._closed:
             return self._stopped
         self._closed = True
+        self.models.close()
         geometry, docks = self.window.layout_bytes()
         locked = self.window.panels["sampling"].seed_locked()
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
@@ -437,7 +429,7 @@ class Application(QObject):
         self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
         self.downloads.close()
         self.tasks.close(1.0)
-        self.hashing.stop()
+        self.models.stop()
         if self.store is not None:
             self.store.close()
         return self._stopped

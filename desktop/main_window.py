@@ -22,6 +22,7 @@ from desktop.drops import dropped_picture
 from desktop.panels import PANELS
 from desktop.pictures import Pictures
 from desktop.session import Engine, Session, State
+from desktop.window_pages import WindowPages
 from pipelines.spec.errors import EngineError
 from widgets.banner import Banner
 from widgets.dock_title import DockTitle
@@ -30,6 +31,7 @@ from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
 from widgets.metrics import M, S, TextSize
+from widgets.models_page import ModelsPage
 from widgets.plain import ElidedLabel, Label
 from widgets.scroll_column import ScrollColumn
 from widgets.viewer import Viewer
@@ -64,6 +66,7 @@ class MainWindow(QMainWindow):
         self.panels = panels
         self.banner = Banner()
         self.viewer = Viewer()
+        self.models_page = ModelsPage()
         self.model = PictureModel(self)
         self.strip = FilmStrip(self.model)
         self.inputs = InputsPanel()
@@ -84,7 +87,8 @@ class MainWindow(QMainWindow):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
         rows.addWidget(self.banner)
-        rows.addWidget(self.viewer, 1)
+        self.pages = WindowPages(self, self.viewer, self.models_page)
+        rows.addWidget(self.pages, 1)
         self.setCentralWidget(middle)
         self.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
         self.setCorner(Qt.Corner.BottomRightCorner, Qt.DockWidgetArea.RightDockWidgetArea)
@@ -186,7 +190,15 @@ class MainWindow(QMainWindow):
 
     # what the user chooses
 
+    def turn_page(self) -> None:
+        """To the models, or back to the picture."""
+        if self.pages.on_models:
+            self.pages.show_picture()
+        else:
+            self.pages.show_models(LAYOUT_VERSION)
+
     def focus_prompt(self) -> None:
+        self.pages.show_picture()
         self.docks["settings"].show()
         self.panels["prompt"].setFocus(Qt.FocusReason.ShortcutFocusReason)
 
@@ -211,7 +223,7 @@ class MainWindow(QMainWindow):
 
     def layout_bytes(self) -> tuple[str, str]:
         """Geometry and docks as base64 text for the settings."""
-        geometry, docks = self.saveGeometry(), self.saveState(LAYOUT_VERSION)
+        geometry, docks = self.saveGeometry(), self.pages.docks_of_picture(LAYOUT_VERSION)
         return geometry.toBase64().toStdString(), docks.toBase64().toStdString()
 
     def restore_layout(self, geometry: str, docks: str) -> None:
@@ -225,6 +237,7 @@ class MainWindow(QMainWindow):
             self.first_layout()
 
     def reset_layout(self) -> None:
+        self.pages.show_picture()
         self.restoreState(self._first_docks, LAYOUT_VERSION)
         self.first_layout()
 

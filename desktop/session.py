@@ -27,6 +27,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.families.base import Family
+from pipelines.spec.model_note import ModelDefaults
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
@@ -71,6 +72,7 @@ class Session(QObject):
     jobEnded = Signal(object)
     engineDied = Signal(object)
     requestChanged = Signal(object)
+    submitted = Signal(object)
 
     def __init__(
         self, bridge: EngineBridge, panels: Mapping[str, Any], parent: QObject | None = None
@@ -86,6 +88,8 @@ class Session(QObject):
         self._current: int | None = None
         self._filling = False
         self._model = ""
+        # What a person set for a model, by its id.
+        self.own_defaults: Mapping[str, ModelDefaults] = {}
         self.state = State()
         self.failed_request: GenerationRequest | None = None
         for panel in panels.values():
@@ -185,7 +189,26 @@ class Session(QObject):
     def _model_changed(self, request: GenerationRequest) -> None:
         """A model's own defaults follow its choice, where the former model's were left as they were."""
         former, record = self._records.get(self._model), self._records.get(request.model)
-        self._fill(_with_defaults(request, former, record) if record is not None else request)
+        if record is not None:
+            request = _with_defaults(request, self._defaults(former), self._defaults(record))
+            request = _with_own_defaults(request, self.own_defaults.get(record.id))
+        self._fill(request)
+
+    def misfit(self, own: ModelDefaults, record: ModelRecord) -> str:
+        """Why requests to the model cannot begin with these settings; '' if they can."""
+        request = GenerationRequest(model=record.id, sampling=own.sampling, size=own.size)
+        found = (p for p in self._problems(request, record) if p.field.startswith(("sampling", "size")))
+        return next((p.message for p in found), "")
+
+    def choose(self, model: str) -> None:
+        """As if it was chosen in the panel of models."""
+        self._panels["model"].setValue(model)
+
+    def _defaults(self, record: ModelRecord | None) -> dict[str, Any]:
+        if record is None:
+            return {}
+        own = self.own_defaults.get(record.id)
+        return {"sampling": own.sampling, "size": own.size} if own else defaults_for(record)
 
     def _fit_panels(self, record: ModelRecord | None) -> None:
         family = family_of(record)
@@ -227,6 +250,7 @@ class Session(QObject):
         parts = added(request, self._parts)
         job_id = self._bridge.submit(request, record, job_id, self._refiner(request), parts)
         self._open.setdefault(job_id, request)
+        self.submitted.emit(request)
         text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"
         if not self.state.busy:
             self._change(busy=True, cancelling=False, text=text, fraction=0.0)
@@ -332,10 +356,17 @@ def defaults_for(record: ModelRecord) -> dict[str, Any]:
     return {"sampling": record.sampling or family.sampling, "size": size}
 
 
+def _with_own_defaults(request: GenerationRequest, own: ModelDefaults | None) -> GenerationRequest:
+    """What a person set for the model holds whatever was set before; the seed stays."""
+    if own is None:
+        return request
+    return replace(request, size=own.size, sampling=replace(own.sampling, seed=request.sampling.seed))
+
+
 def _with_defaults(
-    request: GenerationRequest, former: ModelRecord | None, record: ModelRecord
+    request: GenerationRequest, before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> GenerationRequest:
-    before, after = (defaults_for(former) if former else {}), defaults_for(record)
+    """`before` and `after`: the defaults of the model that was left and of the one that was chosen."""
     if not after:
         return request
     size = after["size"] if not before or request.size == before["size"] else request.size

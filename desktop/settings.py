@@ -44,6 +44,7 @@ class Settings:
     geometry: str = ""
     docks: str = ""
     seed_locked: bool = False
+    hash_in_background: bool = True
     last_request: GenerationRequest | None = None
     unknown: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,6 +120,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "geometry": _text,
     "docks": _text,
     "seed_locked": _flag,
+    "hash_in_background": _flag,
     "last_request": _request,
 }
 

@@ -2,43 +2,52 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QSignalBlocker, Qt, Signal
-from PySide6.QtGui import QStandardItem, QStandardItemModel
+from collections.abc import Sequence, Set
+
+from PySide6.QtCore import QSignalBlocker, Signal
 from PySide6.QtWidgets import QWidget
 
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.validate import Problem
-from widgets.controls import Choice
-from widgets.field import Field, column
+from widgets.controls import IconButton
+from widgets.field import Field, column, row
 from widgets.metrics import XS, TextSize
+from widgets.model_choice import ModelChoice
+from widgets.model_choices import ID, NOTE
 from widgets.plain import Label, plain_tooltip
 
-_TIP = "The model that draws the picture. Each was trained on other pictures and has its own style."
-_ID = Qt.ItemDataRole.UserRole
-_NOTE = Qt.ItemDataRole.UserRole + 1
+_TIP = "The model that draws the picture. Each was trained on other pictures and has its own style. Type to search."
+_BROWSE_TIP = "See all models, what they are and why one cannot be used. (Ctrl+M)"
 
 
 class ModelPanel(QWidget):
     """The value is the id of a `ModelRecord`, also of one that is not in the list; '' while there is none."""
 
     valueChanged = Signal(object)
+    browseRequested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._choice = Choice("Model", _TIP)
-        self._rows = QStandardItemModel(self)
-        self._choice.setModel(self._rows)
+        self._choice = ModelChoice("Model", _TIP)
+        self._rows = self._choice.rows
         self._choice.setPlaceholderText("No model found")
-        self._field = Field("Model", self._choice, {"model": self._choice})
+        self._browse = IconButton("cards", "All models", _BROWSE_TIP)
+        line = row(self._choice, self._browse, spacing=XS)
+        line.setStretch(0, 1)
+        self._field = Field("Model", line, {"model": self._choice})
         self._note = Label("", TextSize.SMALL, muted=True, wrap=True)
+        self._records: tuple[ModelRecord, ...] = ()
+        self._favourites: Set[str] = frozenset()
+        self._recent: Sequence[str] = ()
         lines = column(self, XS)
         lines.addWidget(self._field)
         lines.addWidget(self._note)
         self._show_note()
         self._choice.currentIndexChanged.connect(self._changed)
+        self._browse.clicked.connect(self.browseRequested)
 
     def value(self) -> str:
-        return self._choice.currentData(_ID) or ""
+        return self._choice.currentData(ID) or ""
 
     def setValue(self, record_id: str) -> None:
         with QSignalBlocker(self._choice):
@@ -48,24 +57,31 @@ class ModelPanel(QWidget):
     def set_records(self, records: tuple[ModelRecord, ...]) -> None:
         """Keeps the choice; with none yet, takes the first record that can be used."""
         before = self.value()
-        with QSignalBlocker(self._choice):
-            self._rows.clear()
-            for record in records:
-                self._rows.appendRow(_row_of(record))
-            usable = next((r.id for r in records if not r.problem), "")
-            self._select(before or usable)
+        self._records = records
+        usable = next((r.id for r in records if not r.problem), "")
+        self._fill(before or usable)
         self._show_note()
         if self.value() != before:
             self._changed()
 
+    def set_preferred(self, favourites: Set[str], recent: Sequence[str]) -> None:
+        """Ids of records that come first, the newest of `recent` first; the choice stays."""
+        if (favourites, recent) != (self._favourites, self._recent):
+            self._favourites, self._recent = favourites, recent
+            self._fill(self.value())
+
     def set_problems(self, problems: tuple[Problem, ...]) -> None:
         self._field.set_problems(problems)
 
+    def _fill(self, record_id: str) -> None:
+        with QSignalBlocker(self._choice):
+            self._choice.show_models(self._records, self._favourites, self._recent)
+            self._select(record_id)
+
     def _select(self, record_id: str) -> None:
-        at = self._choice.findData(record_id, _ID) if record_id else -1
+        at = self._rows.row_of(record_id) if record_id else -1
         if at < 0 and record_id:
-            self._rows.appendRow(_missing_row(record_id))
-            at = self._rows.rowCount() - 1
+            at = self._rows.add_missing(record_id)
         self._choice.setCurrentIndex(at)
 
     def _changed(self) -> None:
@@ -73,24 +89,8 @@ class ModelPanel(QWidget):
         self.valueChanged.emit(self.value())
 
     def _show_note(self) -> None:
-        note = self._choice.currentData(_NOTE) or ""
+        note = self._choice.currentData(NOTE) or ""
         self._note.setText(note)
         self._note.setVisible(bool(note))
         title = self._choice.currentText()
         self._choice.setToolTip(plain_tooltip(f"{_TIP}\n\n{title}" if title else _TIP))
-
-
-def _row_of(record: ModelRecord) -> QStandardItem:
-    item = QStandardItem(record.title or record.id)
-    item.setData(record.id, _ID)
-    item.setData(record.description, _NOTE)
-    item.setToolTip(plain_tooltip(record.problem or f"{record.title}\n{record.path}"))
-    item.setEnabled(not record.problem)
-    return item
-
-
-def _missing_row(record_id: str) -> QStandardItem:
-    item = QStandardItem(f"{record_id} (not found)")
-    item.setData(record_id, _ID)
-    item.setToolTip(plain_tooltip(f"The model '{record_id}' is not in any of the model folders."))
-    return item

@@ -24,13 +24,20 @@ Progress = Callable[[Path, int, int], None]
 class HashLane(threading.Thread):
     """Hashes those of `paths` whose hashes are not known, and keeps them in the index in `database`.
 
-    `progress` is called on this thread. It ends by itself behind the last file, or within a piece of a file after
-    `stop()`; what was begun is begun again next time.
+    `progress` is called on this thread, and so is `ended`, at its end. It ends by itself behind the last file, or
+    within a piece of a file after `stop()`; what was begun is begun again next time.
     """
 
-    def __init__(self, database: Path, paths: Iterable[Path], progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        database: Path,
+        paths: Iterable[Path],
+        progress: Progress | None = None,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(name="hashes", daemon=True)
         self._database, self._paths, self._progress = database, tuple(paths), progress
+        self._ended = ended
         self._stopped = False
         self._may_run = threading.Event()
         self._may_run.set()
@@ -47,6 +54,13 @@ class HashLane(threading.Thread):
         self._may_run.set()
 
     def run(self) -> None:
+        try:
+            self._run()
+        finally:
+            if self._ended is not None:
+                self._ended()
+
+    def _run(self) -> None:
         _lower_priority()
         with contextlib.suppress(Cancelled), contextlib.closing(ModelIndex(self._database)) as index:
             for path in self._paths:

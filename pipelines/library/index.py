@@ -67,12 +67,17 @@ class ModelIndex:
         self._connection = self._opened()
 
     def scan(
-        self, roots: Iterable[Path], *, progress: Progress | None = None, check: Check | None = None
+        self,
+        roots: Iterable[Path],
+        *,
+        progress: Progress | None = None,
+        check: Check | None = None,
+        enough: Callable[[], bool] | None = None,
     ) -> tuple[ModelRecord, ...]:
         """The records of all models under `roots`, in order of root and name; only what is new or changed is read.
 
         `progress` hears how many files are done, of how many. `check` is called between two files; what it raises
-        ends the scan, and what was read until then is kept.
+        ends the scan, and what was read until then is kept. Once `enough` holds, what is known by then is the answer.
         """
         roots = tuple(roots)
         found = tuple(walk(roots))
@@ -85,10 +90,12 @@ class ModelIndex:
             known[record.path] = record
             done += 1
             _tell(progress, done, len(found))
+            if enough is not None and enough():
+                break
         gone = _gone(rows, {key_of(each.path) for each in found}, roots)
         if gone:
             self._try(lambda db: db.executemany("DELETE FROM file WHERE path = ?", gone), None)
-        return with_own_ids(completed(known[each.path] for each in found))
+        return with_own_ids(completed(known[each.path] for each in found if each.path in known))
 
     def hashes(self, path: Path) -> Hashes | None:
         """Of a file that is as it was when they were made; a file that was moved since is known by name and size."""
@@ -104,6 +111,12 @@ class ModelIndex:
         """`stamp` is the file's from before they were made."""
         row = (key_of(str(path.absolute())), key_of(path.name), stamp, hashes.sha256, hashes.tensors)
         self._try(lambda db: db.execute("INSERT OR REPLACE INTO hash VALUES (?, ?, ?, ?, ?)", row), None)
+
+    def paths_of(self, sha256: str) -> list[str]:
+        """Where a file of this content was seen."""
+        select = "SELECT path FROM hash WHERE sha256 = ?"
+        rows = self._try(lambda db: db.execute(select, (sha256,)).fetchall(), [])
+        return [os.fsdecode(path) for (path,) in rows]
 
     def close(self) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
 )
 
 from desktop.actions import ACTIONS
+from desktop.model_lookup import Scanned
 from widgets.scroll_column import ScrollColumn
 
 CONTROLS = (QAbstractButton, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QPlainTextEdit)
@@ -92,10 +93,12 @@ def test_docks_come_back_as_they_were_and_can_be_reset(make_application, tmp_pat
 
 
 def test_without_a_model_the_window_says_where_one_goes(application):
-    application._models_found(())
+    application.models._scanned(Scanned())
+    QApplication.processEvents()
     window = application.window
     assert "no model" in window.viewer.message().lower()
     assert "models" in window.viewer.message()
+    assert "Rescan" in window.viewer.message()
     assert not window.button.isEnabled()
     assert "No model was found" in window.button.toolTip()
 

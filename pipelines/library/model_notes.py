@@ -1,0 +1,199 @@
+"""Notes on models: what a person wrote of them, which are favourites, when each was used, what a request begins with.
+
+They are kept in a file of our own and never beside or in a model, which is somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pipelines.library.database import BUSY_S, is_damage, moved_aside
+from pipelines.library.index_rows import key_of
+from pipelines.spec.errors import EngineError, RequestError
+from pipelines.spec.model_note import NO_NOTE, ModelDefaults, ModelNote
+from pipelines.spec.request import GenerationRequest
+
+VERSION = 1
+FILE = "model_notes.sqlite3"
+MAX_TEXT = 20_000
+_LOG = logging.getLogger(__name__)
+_SCHEMA = """
+CREATE TABLE note (
+    path BLOB PRIMARY KEY,
+    sha256 TEXT NOT NULL DEFAULT '',
+    text TEXT NOT NULL DEFAULT '',
+    favourite INTEGER NOT NULL DEFAULT 0,
+    used REAL NOT NULL DEFAULT 0,
+    defaults TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID
+"""
+_COLUMNS = "path, sha256, text, favourite, used, defaults"
+_Row = tuple[bytes, str, str, int, float, str]
+
+# The SHA-256 of the file at a path, '' while nobody knows it.
+HashOf = Callable[[str], str]
+# The paths at which a file of this SHA-256 was seen.
+PathsOf = Callable[[str], Iterable[str]]
+
+
+class ModelNotes:
+    """Safe from every thread, and beside a second instance on the same file.
+
+    A damaged file is moved to `set_aside` and a new one begun. Raises EngineError when the file was made by a newer
+    version (nothing is written then), is locked for more than 5 s, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.set_aside: Path | None = None
+        self._path = path
+        self._lock = threading.Lock()
+        with _as_engine_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = _opened(path)
+            except sqlite3.DatabaseError as error:
+                if not is_damage(error):
+                    raise
+                self.set_aside = moved_aside(path)
+                _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, self.set_aside)
+                self._connection = _opened(path)
+
+    def keep(self, path: str, note: ModelNote, sha256: str = "") -> None:
+        """On return it is on disk. A note without anything in it leaves no row."""
+        row = (key_of(path), sha256, _storable(note.text), note.favourite, note.used, _defaults_text(note))
+        with self._transaction() as connection:
+            if note == NO_NOTE:
+                connection.execute("DELETE FROM note WHERE path = ?", (key_of(path),))
+                return
+            connection.execute(
+                f"INSERT INTO note ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
+                " sha256 = CASE excluded.sha256 WHEN '' THEN sha256 ELSE excluded.sha256 END,"
+                " text = excluded.text, favourite = excluded.favourite, used = excluded.used,"
+                " defaults = excluded.defaults",
+                row,
+            )
+
+    def all(self) -> dict[str, ModelNote]:
+        """By path."""
+        return {os.fsdecode(row[0]): _note(row) for row in self._rows()}
+
+    def follow(self, here: Mapping[str, object] | set[str], hash_of: HashOf, paths_of: PathsOf) -> None:
+        """Notes whose file is gone go to the file of the same content, if one is among the paths that are `here`.
+
+        Notes on files that are here learn their hash for that day. A copy of a file takes nothing away from it.
+        """
+        for path, sha256, *_rest in self._rows():
+            name = os.fsdecode(path)
+            if name in here:
+                if not sha256 and (known := hash_of(name)):
+                    self._change("UPDATE note SET sha256 = ? WHERE path = ?", (known, path))
+            elif sha256 and not os.path.lexists(name):
+                found = next((each for each in paths_of(sha256) if each in here), None)
+                if found is not None:  # a note that stands there already is the newer one
+                    self._change("UPDATE OR IGNORE note SET path = ? WHERE path = ?", (key_of(found), path))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _change(self, statement: str, values: tuple[object, ...]) -> None:
+        with self._transaction() as connection:
+            connection.execute(statement, values)
+
+    def _rows(self) -> list[_Row]:
+        with self._lock, _as_engine_error(self._path):
+            return self._connection.execute(f"SELECT {_COLUMNS} FROM note").fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _as_engine_error(self._path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+def _note(row: _Row) -> ModelNote:
+    _, _, text, favourite, used, defaults = row
+    return ModelNote(
+        text=str(text), favourite=bool(favourite), used=float(used), defaults=_defaults(defaults)
+    )
+
+
+def _storable(text: str) -> str:
+    """Half of a surrogate pair is no text to SQLite."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()
+
+
+def _defaults_text(note: ModelNote) -> str:
+    if note.defaults is None:
+        return ""
+    request = GenerationRequest(model="", sampling=note.defaults.sampling, size=note.defaults.size)
+    told = request.to_dict()
+    return json.dumps({name: told[name] for name in ("sampling", "size")})
+
+
+def _defaults(text: str) -> ModelDefaults | None:
+    """None for what this version cannot read; the row stays as it is."""
+    if not text:
+        return None
+    try:
+        request = GenerationRequest.from_dict({"model": "", **json.loads(text)})
+    except (RequestError, ValueError, TypeError, RecursionError) as error:
+        _LOG.warning("default settings of a model cannot be read: %s", error)
+        return None
+    return ModelDefaults(sampling=request.sampling, size=request.size)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] > VERSION:
+        text = f"The notes on models in {path} were made by a newer version of the program."
+        raise EngineError(text, "Update Emulsion, or move that file away.")
+    report = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if report != "ok":
+        raise sqlite3.DatabaseError(report)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        connection.execute(_SCHEMA)
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+    connection.execute(f"SELECT {_COLUMNS} FROM note LIMIT 1")
+
+
+@contextlib.contextmanager
+def _as_engine_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        hint = "Close the other program that uses it." if "locked" in str(error) else "Check the disk."
+        raise EngineError(f"The notes on models in {path} cannot be used: {error}.", hint) from error
+    except sqlite3.DatabaseError as error:
+        text = f"The notes on models in {path} are damaged: {error}."
+        raise EngineError(text, "Start the program again.") from error
+    except OSError as error:
+        raise EngineError(
+            f"The notes on models in {path} cannot be used: {error.strerror}.", "Check the folder."
+        ) from error
