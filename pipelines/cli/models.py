@@ -78,6 +78,8 @@ def _lines(record: ModelRecord) -> Iterable[str]:
     yield f"    {', '.join(facts)}"
     if record.trigger_words:
         yield f"    called by: {', '.join(record.trigger_words)}"
+    if record.preferred_weight:
+        yield f"    preferred weight: {record.preferred_weight:g}"
     yield f"    {record.path}"
     if record.problem:
         yield f"    Cannot be used: {record.problem}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipelines.library import gguf, safetensors_file
+from pipelines.library.beside import opened
 from pipelines.library.contents import Contents, Damaged
 from pipelines.spec.errors import BrokenModel, IncompleteModel, ModelError, UnsafeModel
 
@@ -60,7 +61,7 @@ def read_header(path: Path) -> Header:
 def read_start(path: Path) -> Start:
     """Raises ModelError for what is no safetensors or GGUF file; that it is whole, `header_of` tells."""
     name = path.name.encode("utf-8", "replace").decode()
-    with _as_model_error(name), open(path, "rb", opener=_opened) as file:
+    with _as_model_error(name), open(path, "rb", opener=opened) as file:
         stat = os.fstat(file.fileno())
         if not S_ISREG(stat.st_mode):
             raise BrokenModel(f"{name} is not a file.", "Choose a file.")
@@ -102,11 +103,6 @@ def _as_model_error(name: str) -> Iterator[None]:
         RecursionError,
     ) as error:
         raise BrokenModel(f"{name} has a damaged header.", AGAIN) from error
-
-
-def _opened(path: str, flags: int) -> int:
-    """A pipe in a file's place answers at once, instead of waiting for a writer for ever."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _header(contents: Contents, size: int, container: str, name: str) -> Header:

@@ -115,7 +115,7 @@ class ModelIndex:
             for each in new:
                 if check is not None:
                     check()
-                record = record_of(Path(each.path), tables)
+                record = record_of(Path(each.path), tables, each.ends)
                 # What an IP-Adapter is depends on folders beside its own.
                 if record.kind is not Kind.IP_ADAPTER:
                     batch.append((key_of(each.path), each.stamp, _mark(each), row_of(record)))

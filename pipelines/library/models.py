@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.beside import ends_of
 from pipelines.library.controlnets import controlnet_record
 from pipelines.library.detect.finding import Finding
 from pipelines.library.detect.folder import folder_finding
@@ -47,7 +48,7 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
     tables = SeenTables()
-    return with_own_ids(record_of(Path(found.path), tables) for found in walk(roots))
+    return with_own_ids(record_of(Path(found.path), tables, found.ends) for found in walk(roots))
 
 
 def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
@@ -70,14 +71,14 @@ def with_own_ids(records: Iterable[ModelRecord]) -> tuple[ModelRecord, ...]:
     return tuple(by_id.values())
 
 
-def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
+def record_of(path: Path, seen: SeenTables | None = None, ends: tuple[str, ...] | None = None) -> ModelRecord:
     """Of a weight file, or of a folder for which `walk.is_model` holds. Never raises for a bad one.
 
-    `seen` is what the files before it were.
+    `seen` is what the files before it were; `ends` are those of what lies beside a file, where that is known.
     """
     bare = _bare_record(path)
     if not path.is_dir():
-        return file_record(bare, seen)
+        return file_record(bare, seen, ends_of(path) if ends is None else ends)
     return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
 
 
