@@ -17,6 +17,7 @@ from pipelines.library.hashes import Hashes
 from pipelines.library.index_rows import key_of, recogniser, record_from, row_of
 from pipelines.library.models import record_of, with_own_ids
 from pipelines.library.seen_tables import SeenTables
+from pipelines.library.trees import expanded
 from pipelines.library.walk import Found, stamp_of, walk
 from pipelines.spec.record import Kind, ModelRecord
 
@@ -69,12 +70,14 @@ class ModelIndex:
         self, roots: Iterable[Path], *, progress: Progress | None = None, check: Check | None = None
     ) -> tuple[ModelRecord, ...]:
         """The records of all models under `roots`, in order of root and name; only what is new or changed is read.
+        A root may be the folder of another program: then its models are found where they lie.
 
         `progress` hears how many files are done, of how many. `check` is called between two files; what it raises
         ends the scan, and what was read until then is kept.
         """
         roots = tuple(roots)
-        found = tuple(walk(roots))
+        folders = expanded(roots)
+        found = tuple(walk(folders))
         rows = self._try(_rows, {})
         known = {each.path: record for each in found if (record := _known(each, rows))}
         new = [each for each in found if each.path not in known]
@@ -84,7 +87,7 @@ class ModelIndex:
             known[record.path] = record
             done += 1
             _tell(progress, done, len(found))
-        gone = _gone(rows, {key_of(each.path) for each in found}, roots)
+        gone = _gone(rows, {key_of(each.path) for each in found}, (*roots, *folders))
         if gone:
             self._try(lambda db: db.executemany("DELETE FROM file WHERE path = ?", gone), None)
         return with_own_ids(known[each.path] for each in found)

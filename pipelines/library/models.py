@@ -18,10 +18,12 @@ from pipelines.library.detect.model import Evidence
 from pipelines.library.findings import with_error, with_finding
 from pipelines.library.folder_checks import check_folder, refuse_code
 from pipelines.library.folders import models_dir
+from pipelines.library.hub_cache import repository_name
 from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json, without_misfits
 from pipelines.library.parts import file_record
 from pipelines.library.seen_tables import SeenTables
+from pipelines.library.trees import expanded
 from pipelines.library.walk import INDEX, walk
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import by_id
@@ -48,7 +50,7 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
     tables = SeenTables()
-    return with_own_ids(record_of(Path(found.path), tables, found.ends) for found in walk(roots))
+    return with_own_ids(record_of(Path(found.path), tables, found.ends) for found in walk(expanded(roots)))
 
 
 def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
@@ -86,7 +88,7 @@ def _bare_record(path: Path) -> ModelRecord:
     """Of a folder or a file, by its name alone."""
     demo = _ships(str(path.parent))
     folder = path.is_dir()
-    name = path.name if folder else path.stem
+    name = (repository_name(path) or path.name) if folder else path.stem
     return ModelRecord(
         id=f"demo-{slug(name)}" if demo else slug(name),
         path=str(path.absolute()),

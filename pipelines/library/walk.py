@@ -12,11 +12,13 @@ from pathlib import Path
 from pipelines.library.beside import ends_among
 from pipelines.library.controlnets import CONFIG, is_controlnet
 from pipelines.library.header import PICKLES, WEIGHTS
+from pipelines.library.hub_cache import snapshot_of
 from pipelines.library.pieces import is_later_piece, pieces
 
 MAX_DEPTH = 4
 INDEX = "model_index.json"
 _IN_A_MODEL = 3  # a folder's parts and what is in them
+_PROGRAMS = ("venv", "node_modules", "site-packages", "__pycache__")  # thousands of files, and none a model
 _ENDS = (*WEIGHTS, *PICKLES)
 Entries = dict[str, os.DirEntry[str]]
 _LOG = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ def walk(roots: Iterable[Path]) -> Iterator[Found]:
     """Every diffusers folder and weight file under `roots`, at most MAX_DEPTH folders down, in order of root and name.
 
     Links are followed, but each real folder is visited once, so a loop of links ends. A folder that cannot be read is
-    left out.
+    left out, and so are hidden ones and those of programs. Of a repository in the hub's cache one revision is visited.
     """
     seen: set[str] = set()
     for root in roots:
@@ -55,6 +57,7 @@ def is_model(folder: Path) -> bool:
 def _below(folder: str, depth: int, seen: set[str]) -> Iterator[Found]:
     """A folder with a config.json is a part of a model, and so are the files in it."""
     try:
+        folder = snapshot_of(folder) or folder
         real = os.path.realpath(folder, strict=True)
         if real in seen:
             return
@@ -65,7 +68,7 @@ def _below(folder: str, depth: int, seen: set[str]) -> Iterator[Found]:
         with os.scandir(folder) as listed:
             entries = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.name)}
         files = [] if CONFIG in entries else list(_files(entries))
-        below = [entry.path for entry in entries.values() if depth and _is_folder(entry)]
+        below = [entry.path for entry in entries.values() if depth and _may_hold(entry)]
     except (OSError, RuntimeError) as error:
         _LOG.info("not scanned: %s (%s)", folder, error)
         return
@@ -104,6 +107,10 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:
         return False
+
+
+def _may_hold(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.name not in _PROGRAMS and _is_folder(entry)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

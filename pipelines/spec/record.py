@@ -77,8 +77,8 @@ class ModelRecord:
     `base` is the common word of the family ('flux' for all of FLUX.1, 'sd1/sd2/sdxl' where several fit, 'sd3' for one
     that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
     whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
-    `preferred_weight` is the strength at which its maker or user wants a LoRA, 0 when nobody says; `preview` is the path
-    of a picture beside the file.
+    `preferred_weight` is the strength at which its maker or user wants a LoRA, 0 when nobody says, and `preview` the
+    path of a picture beside the file.
     `state` is what is the matter where `problem` says why it cannot be used. `sharded`: a part is in several files.
     """
 
