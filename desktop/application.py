@@ -26,6 +26,7 @@ from desktop.session import Engine, Session, State, defaults_for, duration, step
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
+from desktop.watching import Watching
 from pipelines.library import folders, models
 from pipelines.library.tokens import count_tokens
 from pipelines.spec.errors import Cancelled, EngineError
@@ -81,6 +82,7 @@ class Application(QObject):
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
         self.hashing = Hashing(places.data)
+        self.watching = Watching(self.tasks, self)
         self.bridge = EngineBridge(make_factory(self.engine_options()), self)
         self.window = MainWindow(make_panels())
         self.session = Session(self.bridge, self.window.panels, self)
@@ -102,6 +104,7 @@ class Application(QObject):
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(SAVE_DELAY_MS)
+        self._found: tuple[ModelRecord, ...] | None = None
         self._started = False
         self._engine = Engine.STARTING
         self._restored = False
@@ -134,6 +137,7 @@ class Application(QObject):
         session.jobEnded.connect(self._job_ended)
         session.engineDied.connect(self._engine_died)
         session.requestChanged.connect(self._request_changed)
+        self.watching.changed.connect(self._rescan)
         self.bridge.told.connect(self._engine_said)
         self.bridge.told.connect(self.stall_watch.see)
         self.stall_watch.stalled.connect(self._stalled)
@@ -167,7 +171,8 @@ class Application(QObject):
         self._started = True
         self.bridge.start()
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
-        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
+        self._rescan()
+        self.watching.watch(self._roots())
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
         if self.settings.problems:
@@ -181,12 +186,18 @@ class Application(QObject):
         sweep_temporaries(self.output_dir())
         Thumbnails(self._places.cache).trim()
 
+    @Slot()
+    def _rescan(self) -> None:
+        self.tasks.run(self._scan, self._models_found, self.notifications.failure, "scan")
+
+    def _roots(self) -> tuple[Path, ...]:
+        return (*self._model_roots, *(Path(folder) for folder in self.settings.value.model_folders))
+
     def _scan(self) -> tuple[ModelRecord, ...]:
         from pipelines.library import index
 
-        own = tuple(Path(folder) for folder in self.settings.value.model_folders)
         database = self._places.data / index.FILE
-        return index.scan([*self._model_roots, *own], database=database, check=self._check_open)
+        return index.scan(self._roots(), database=database, check=self._check_open)
 
     def _check_open(self) -> None:
         """A first scan of thousands of files ends with the window."""
@@ -194,6 +205,9 @@ class Application(QObject):
             raise Cancelled("scan")
 
     def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
+        if records == self._found:
+            return
+        self._found = records
         self.hashing.start(records)
         self.session.set_records(records)
         records = self.session.records()
@@ -420,6 +434,7 @@ class Application(QObject):
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
         self._token_timer.stop()
         self._save_timer.stop()
+        self.watching.stop()
         try:
             self.settings.write()
         except OSError as error:

@@ -68,7 +68,7 @@ def _below(folder: str, depth: int, seen: set[str]) -> Iterator[Found]:
         with os.scandir(folder) as listed:
             entries = {entry.name: entry for entry in sorted(listed, key=lambda entry: entry.name)}
         files = [] if CONFIG in entries else list(_files(entries))
-        below = [entry.path for entry in entries.values() if depth and _may_hold(entry)]
+        below = [entry.path for entry in entries.values() if depth and may_hold(entry)]
     except (OSError, RuntimeError) as error:
         _LOG.info("not scanned: %s (%s)", folder, error)
         return
@@ -109,7 +109,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _may_hold(entry: os.DirEntry[str]) -> bool:
+def may_hold(entry: os.DirEntry[str]) -> bool:
     return not entry.name.startswith(".") and entry.name not in _PROGRAMS and _is_folder(entry)
 
 
