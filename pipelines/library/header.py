@@ -19,7 +19,8 @@ from pipelines.library.contents import Contents, Damaged
 from pipelines.spec.errors import BrokenModel, IncompleteModel, ModelError, UnsafeModel
 
 AGAIN = "Download it again."
-CONVERT = "Use a version of it that is saved as .safetensors."
+OTHER = "Use a version of it that is saved as .safetensors."
+CONVERT = f"Convert it: python main.py convert FILE --out NEW.safetensors. Or: {OTHER[0].lower()}{OTHER[1:]}"
 WEIGHTS = (".safetensors", ".sft", ".gguf")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
@@ -138,5 +139,5 @@ def _refusal(name: str, start: bytes, size: int) -> ModelError | None:
             return UnsafeModel(f"{name} is a pickle, which can run code; it is not opened.", CONVERT)
         return UnsafeModel(f"{name} is a pickle, which can run code, and not a safetensors file.", CONVERT)
     if name.lower().endswith(PICKLES):
-        return UnsafeModel(f"{name} is of a kind that can run code; it is not opened.", CONVERT)
+        return UnsafeModel(f"{name} is of a kind that can run code; it is not opened.", OTHER)
     return None
