@@ -147,4 +147,4 @@ def _error(name: str, kind: str, what: str) -> ModelError | OutOfMemory:
     if kind == "disk":
         return ModelError(f"{name} could not be converted: {what}.", "Check the drive.")
     why = f": {what}" if what else ""
-    return BrokenModel(f"{name} is damaged or is no file of weights{why}.", AGAIN)
+    return BrokenModel(f"{name} is damaged, or is no file of weights that torch has saved{why}.", OTHER)

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +263,21 @@ def test_trainers_extras_are_left_out_and_do_nothing(tmp_path):
     done = unpickle(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
     assert set(done.left_out) == {"callbacks", "best"}
     assert equal({"a": W}, tmp_path / "a.safetensors")
+
+
+def test_the_first_checkpoints_of_stable_diffusion_name_a_class_of_lightning(tmp_path, monkeypatch):
+    """sd-v1-4.ckpt has it among the keys of 'callbacks'."""
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    module = types.ModuleType(name)
+    made = type("ModelCheckpoint", (), {"__module__": name})
+    module.ModelCheckpoint = made  # pyright: ignore[reportAttributeAccessIssue]
+    for each in ("pytorch_lightning", "pytorch_lightning.callbacks"):
+        monkeypatch.setitem(sys.modules, each, types.ModuleType(each))
+    monkeypatch.setitem(sys.modules, name, module)
+    callbacks = {made: {"monitor": "loss", "best": W, "object": made()}}
+    torch.save({"callbacks": callbacks, "state_dict": {"a": W}}, tmp_path / "a.ckpt")
+    done = unpickle(tmp_path / "a.ckpt", tmp_path / "a.safetensors")
+    assert (done.tensors, done.left_out) == (1, ("callbacks",))
 
 
 def numpy_scalar() -> object:
