@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
+NO_MODEL = "No model was found."
 TOKEN_DELAY_MS = 150
 SAVE_DELAY_MS = 2000  # of rest until what was typed is on disk, for the next start after a crash
 CLOSE_LIMIT_S = 4.0
@@ -207,14 +208,17 @@ class Application(QObject):
     def _models_found(self, records: tuple[ModelRecord, ...]) -> None:
         if records == self._found:
             return
-        self._found = records
+        had_none, self._found = self._found == (), records
         self.hashing.start(records)
         self.session.set_records(records)
         records = self.session.records()
         if not records:
             self.pictures.show_no_model(folders.models_dir())
-            self.notifications.error("No model was found.", "Open models folder", self._open_models)
+            self.notifications.error(NO_MODEL, "Open models folder", self._open_models)
             return
+        if had_none:
+            self.notifications.take_back(NO_MODEL)
+            self.pictures.show_last()
         if not self._restored:
             self._restored = True
             self.session.set_request(self.settings.value.last_request or first_request(records))

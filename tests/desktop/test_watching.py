@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QCoreApplication, Qt
+from PySide6.QtCore import Qt
 
 from desktop import watching as watching_module
 from desktop.tasks import Tasks
@@ -155,4 +156,15 @@ def test_a_model_that_comes_is_in_the_window_without_a_restart(make_application,
     qtbot.waitUntil(lambda: bool(application.watching.watched()), timeout=10_000)
     make_model(model_root / "second", title="The second")
     qtbot.waitUntil(lambda: len(application.session.records()) == 2, timeout=20_000)
-    QCoreApplication.processEvents()
+
+
+def test_the_last_model_that_goes_and_the_first_that_comes(make_application, model_root, qtbot):
+    application = make_application()
+    qtbot.waitUntil(lambda: bool(application.watching.watched()), timeout=20_000)
+    shutil.rmtree(model_root / "scripted")
+    qtbot.waitUntil(lambda: application.session.records() == (), timeout=20_000)
+    assert "no model" in application.window.viewer.message().lower()
+    make_model(model_root / "new", title="New")
+    qtbot.waitUntil(lambda: len(application.session.records()) == 1, timeout=20_000)
+    assert "no model" not in application.window.viewer.message().lower()
+    assert application.window.banner.isHidden()
