@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 MAX_HTML = 10_000
 _SILENT = ("script", "style", "template")
 _BREAKS = ("br", "p", "div", "li", "ul", "ol", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "hr")
-_COMMENT = re.compile(r"<!--.*?-->|<[^<>]*$", re.DOTALL)  # or a tag that is cut off at the end
+_CUT_OFF = re.compile(r"<[^<>]*$")
 # html.parser takes a time that is quadratic in the number of tags that are begun and not ended.
 _UNENDED = re.compile(r"<(?![^<>]*>)")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,500}>|&[#a-zA-Z0-9]{1,31};")
@@ -33,11 +33,17 @@ def without_html(text: str, most: int) -> str:
         return plain(text, most)
     reader = _Words()
     try:
-        reader.feed(_UNENDED.sub("", _COMMENT.sub("", text)))
+        reader.feed(_UNENDED.sub("", _CUT_OFF.sub("", _without_comments(text))))
         reader.close()
     except (AssertionError, ValueError):  # some broken declarations
         return plain(_MARKUP.sub(" ", text), most)
     return plain("".join(reader.words), most)
+
+
+def _without_comments(text: str) -> str:
+    """In one pass, also where thousands begin and none ends."""
+    first, *rest = text.split("<!--")
+    return first + "".join(part.partition("-->")[2] for part in rest)
 
 
 class _Words(HTMLParser):

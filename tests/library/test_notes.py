@@ -247,6 +247,7 @@ def test_foreign_text_is_plain():
     html = "<style>p {}</style><p>One&nbsp;two&#39;s</p>\n<script>alert(1)</script><p>three<br/>four</p><img src=x>"
     assert without_html(html, 100) == "One two's\n\nthree\nfour"
     assert without_html("<p>cut off <b", 100) == "cut off"
+    assert without_html("<p>a<!-- <b>no</b> -->b<!-- no", 100) == "ab"
 
 
 @pytest.mark.parametrize(
