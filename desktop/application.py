@@ -184,6 +184,7 @@ class Application(QObject):
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
         self.models.scan()
         self.downloads.offer_unfinished()
+        self.models.watch()
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
         if self.settings.problems:

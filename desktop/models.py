@@ -19,6 +19,7 @@ from desktop.notifications import Notifications, sentences
 from desktop.session import Session
 from desktop.settings import SettingsFile
 from desktop.tasks import Tasks
+from desktop.watching import Watching
 from pipelines.library import folders
 from pipelines.spec.errors import Cancelled, EngineError
 from pipelines.spec.model_note import ModelDefaults, ModelFacts, ModelNote
@@ -54,12 +55,13 @@ class Models(QObject):
         self._window, self._notifications = window, notifications
         self.page = window.models_page
         self.hashing = Hashing(data, self)
+        self.watching = Watching(tasks, self)
         self.keeper = NoteKeeper(data, tasks, notifications.failure)
         self._records: tuple[ModelRecord, ...] = ()
         self._by_path: dict[str, ModelRecord] = {}
         self._output_dir: Callable[[], Path] = Path
         self._scanning = self._counting = self._enough = self._closed = False
-        self._again = self._told_trouble = False
+        self._again = self._told_trouble = self._seen = False
         self._hashed = ""
         self._trouble: EngineError | None = None
         self.page.set_models_folder(str(folders.models_dir()))
@@ -84,6 +86,7 @@ class Models(QObject):
         self._window.pages.turned.connect(self._page_turned)
         self._session.submitted.connect(self._used)
         self.hashing.told.connect(self._hashing_said)
+        self.watching.changed.connect(self.scan)
         self._progress.connect(self._scan_said)
 
     def count_in(self, output_dir: Callable[[], Path]) -> None:
@@ -93,6 +96,7 @@ class Models(QObject):
     def close(self) -> None:
         """What was written is kept, what runs ends."""
         self._closed = True
+        self.watching.stop()
         self.page.details.keep_note()
 
     def stop(self) -> None:
@@ -112,6 +116,10 @@ class Models(QObject):
         self.page.status.show_scan((0, 0))
         self.page.rescan.setEnabled(False)
         self._tasks.run(self._scan, self._scanned, self._not_scanned)
+
+    def watch(self) -> None:
+        """From now on what comes, goes or changes in the model folders is scanned by itself."""
+        self.watching.watch(self.roots())
 
     def roots(self) -> list[Path]:
         return [*self._roots, *(Path(folder) for folder in self._settings.value.model_folders)]
@@ -156,8 +164,13 @@ class Models(QObject):
 
     def _scanned(self, found: Scanned) -> None:
         """What the window does with thousands of them is done in two turns of its loop."""
-        cut_short = self._enough
+        cut_short, same = self._enough, self._seen and found.records == self._records
         self._scan_ended()
+        if same and not cut_short and not self._again:  # nothing to fill anew, and no hashing to begin again
+            self._trouble = found.trouble
+            self._tell_trouble()
+            return
+        self._seen = True
         self._records = found.records
         self._by_path = {record.path: record for record in found.records}
         self.keeper.set_read(found.notes)
@@ -223,6 +236,7 @@ class Models(QObject):
         if chosen != self._settings.value.model_folders:
             self._settings.change(model_folders=chosen)
             self.settingsChanged.emit()
+            self.watch()
         self.scan()
 
     @Slot(object)

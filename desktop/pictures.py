@@ -119,8 +119,9 @@ class Pictures(QObject):
         return self._following
 
     def show_no_model(self, folder: Path) -> None:
-        text = f"Put a model into {folder} and press Rescan on the page of models (Ctrl+M)."
-        self._viewer.show_empty("There is no model yet", text)
+        self._viewer.show_empty(
+            "There is no model yet", f"Put a model into {folder}; it is noticed by itself."
+        )
 
     def show_last(self) -> None:
         """After a cancelled job: back to what was there."""

@@ -115,6 +115,9 @@ def facts(record: ModelRecord, hashes: Hashes | None = None) -> dict[str, Any]:
         "needs": record.needs,
         "assumed": record.assumed,
         "trigger_words": record.trigger_words,
+        "preferred_weight": record.preferred_weight or None,
+        "preview": record.preview or None,
+        "description": record.description or None,
         "hashes": named,
     }
 
@@ -146,5 +149,9 @@ def _lines(record: ModelRecord, shown: dict[str, Any]) -> Iterable[str]:
     yield from (f"    assumed: {text}" for text in record.assumed)
     if record.trigger_words:
         yield f"    called by: {', '.join(record.trigger_words)}"
+    if record.preferred_weight:
+        yield f"    preferred weight: {record.preferred_weight:g}"
+    if record.preview:
+        yield f"    picture: {record.preview}"
     if hashes := shown["hashes"]:
         yield f"    {', '.join(f'{name} {value}' for name, value in hashes.items() if value)}"

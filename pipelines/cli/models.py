@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.cli import output
 from pipelines.library.index import scan
 from pipelines.library.models import default_roots
+from pipelines.library.trees import tree_of
 from pipelines.spec.errors import RequestError
 from pipelines.spec.record import ModelRecord
 
@@ -22,7 +23,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     about = "Lists the models and what goes with them, of this program and of your model folders, and what each is for."
     parser = sub.add_parser(NAME, help="list the models", description=about, allow_abbrev=False)
     add_models_argument(parser)
-    only = "list the models of these folders only; can be given again"
+    only = "list the models of these folders only, also of another program's (ComfyUI, A1111, ...); can be given again"
     parser.add_argument("--root", metavar="DIR", nargs="+", action="extend", default=[], help=only)
     parser.add_argument("--json", action="store_true", help="print one JSON object a line, one a model")
     parser.set_defaults(run=run)
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Always 0: a model that cannot be used is an answer too."""
     extra = _existing(args.models, "models")
     roots = (*_existing(args.root, "root"), *extra) if args.root else (*default_roots(), *extra)
+    _tell_trees(roots)
     records = scan(roots, progress=_progress if sys.stderr.isatty() else None)
     for record in records:
         if args.json:
@@ -59,6 +61,13 @@ def run(args: argparse.Namespace) -> int:
     if not records:
         output.say(f"No models were found. Put a diffusers folder into {default_roots()[-1]}.")
     return 0
+
+
+def _tell_trees(roots: Iterable[Path]) -> None:
+    for tree in filter(None, map(tree_of, roots)):
+        output.say(f"{tree.root} is a folder of {tree.tool}. Its models are used where they lie.")
+        for problem in tree.problems:
+            output.say(problem)
 
 
 def _progress(done: int, count: int) -> None:
@@ -78,6 +87,8 @@ def _lines(record: ModelRecord) -> Iterable[str]:
     yield f"    {', '.join(facts)}"
     if record.trigger_words:
         yield f"    called by: {', '.join(record.trigger_words)}"
+    if record.preferred_weight:
+        yield f"    preferred weight: {record.preferred_weight:g}"
     yield f"    {record.path}"
     if record.problem:
         yield f"    Cannot be used: {record.problem}"

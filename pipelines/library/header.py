@@ -14,11 +14,13 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipelines.library import gguf, safetensors_file
+from pipelines.library.beside import opened
 from pipelines.library.contents import Contents, Damaged
 from pipelines.spec.errors import BrokenModel, IncompleteModel, ModelError, UnsafeModel
 
 AGAIN = "Download it again."
-CONVERT = "Use a version of it that is saved as .safetensors."
+OTHER = "Use a version of it that is saved as .safetensors."
+CONVERT = f"Convert it: python main.py convert FILE --out NEW.safetensors. Or: {OTHER[0].lower()}{OTHER[1:]}"
 WEIGHTS = (".safetensors", ".sft", ".gguf")
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 
@@ -60,7 +62,7 @@ def read_header(path: Path) -> Header:
 def read_start(path: Path) -> Start:
     """Raises ModelError for what is no safetensors or GGUF file; that it is whole, `header_of` tells."""
     name = path.name.encode("utf-8", "replace").decode()
-    with _as_model_error(name), open(path, "rb", opener=_opened) as file:
+    with _as_model_error(name), open(path, "rb", opener=opened) as file:
         stat = os.fstat(file.fileno())
         if not S_ISREG(stat.st_mode):
             raise BrokenModel(f"{name} is not a file.", "Choose a file.")
@@ -104,11 +106,6 @@ def _as_model_error(name: str) -> Iterator[None]:
         raise BrokenModel(f"{name} has a damaged header.", AGAIN) from error
 
 
-def _opened(path: str, flags: int) -> int:
-    """A pipe in a file's place answers at once, instead of waiting for a writer for ever."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _header(contents: Contents, size: int, container: str, name: str) -> Header:
     if size < contents.end:
         raise IncompleteModel(f"{name} is incomplete: {size} of {contents.end} bytes.", AGAIN)
@@ -142,5 +139,5 @@ def refusal_of(name: str, start: bytes, size: int) -> ModelError | None:
             return UnsafeModel(f"{name} is a pickle, which can run code; it is not opened.", CONVERT)
         return UnsafeModel(f"{name} is a pickle, which can run code, and not a safetensors file.", CONVERT)
     if name.lower().endswith(PICKLES):
-        return UnsafeModel(f"{name} is of a kind that can run code; it is not opened.", CONVERT)
+        return UnsafeModel(f"{name} is of a kind that can run code; it is not opened.", OTHER)
     return None

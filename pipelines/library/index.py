@@ -18,6 +18,7 @@ from pipelines.library.hashes import Hashes
 from pipelines.library.index_rows import key_of, recogniser, record_from, row_of
 from pipelines.library.models import record_of, with_own_ids
 from pipelines.library.seen_tables import SeenTables
+from pipelines.library.trees import expanded
 from pipelines.library.walk import Found, stamp_of, walk
 from pipelines.spec.record import Kind, ModelRecord
 
@@ -75,12 +76,14 @@ class ModelIndex:
         enough: Callable[[], bool] | None = None,
     ) -> tuple[ModelRecord, ...]:
         """The records of all models under `roots`, in order of root and name; only what is new or changed is read.
+        A root may be the folder of another program: then its models are found where they lie.
 
         `progress` hears how many files are done, of how many. `check` is called between two files; what it raises
         ends the scan, and what was read until then is kept. Once `enough` holds, what is known by then is the answer.
         """
         roots = tuple(roots)
-        found = tuple(walk(roots))
+        folders = expanded(roots)
+        found = tuple(walk(folders))
         rows = self._try(_rows, {})
         known = {each.path: record for each in found if (record := _known(each, rows))}
         new = [each for each in found if each.path not in known]
@@ -92,7 +95,7 @@ class ModelIndex:
             _tell(progress, done, len(found))
             if enough is not None and enough():
                 break
-        gone = _gone(rows, {key_of(each.path) for each in found}, roots)
+        gone = _gone(rows, {key_of(each.path) for each in found}, (*roots, *folders))
         if gone:
             self._try(lambda db: db.executemany("DELETE FROM file WHERE path = ?", gone), None)
         return with_own_ids(completed(known[each.path] for each in found if each.path in known))
@@ -129,7 +132,7 @@ class ModelIndex:
             for each in new:
                 if check is not None:
                     check()
-                record = record_of(Path(each.path), tables)
+                record = record_of(Path(each.path), tables, each.ends)
                 # What an IP-Adapter is depends on folders beside its own.
                 if record.kind is not Kind.IP_ADAPTER:
                     batch.append((key_of(each.path), each.stamp, _mark(each), row_of(record)))

@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.beside import ends_of
 from pipelines.library.completing import completed
 from pipelines.library.controlnets import controlnet_record
 from pipelines.library.detect.finding import Finding
@@ -18,10 +19,12 @@ from pipelines.library.detect.model import Evidence
 from pipelines.library.findings import with_error, with_finding
 from pipelines.library.folder_checks import check_folder, refuse_code
 from pipelines.library.folders import models_dir
+from pipelines.library.hub_cache import repository_name
 from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json, without_misfits
 from pipelines.library.parts import file_record
 from pipelines.library.seen_tables import SeenTables
+from pipelines.library.trees import expanded
 from pipelines.library.walk import INDEX, walk
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families import by_id
@@ -48,7 +51,8 @@ def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:
     What is broken or not supported is listed too, with its reason in `problem`. Never raises for a bad file.
     """
     tables = SeenTables()
-    return with_own_ids(completed(record_of(Path(found.path), tables) for found in walk(roots)))
+    found = walk(expanded(roots))
+    return with_own_ids(completed(record_of(Path(each.path), tables, each.ends) for each in found))
 
 
 def first_choice(records: Iterable[ModelRecord]) -> ModelRecord | None:
@@ -71,14 +75,14 @@ def with_own_ids(records: Iterable[ModelRecord]) -> tuple[ModelRecord, ...]:
     return tuple(by_id.values())
 
 
-def record_of(path: Path, seen: SeenTables | None = None) -> ModelRecord:
+def record_of(path: Path, seen: SeenTables | None = None, ends: tuple[str, ...] | None = None) -> ModelRecord:
     """Of a weight file, or of a folder for which `walk.is_model` holds. Never raises for a bad one.
 
-    `seen` is what the files before it were.
+    `seen` is what the files before it were; `ends` are those of what lies beside a file, where that is known.
     """
     bare = _bare_record(path)
     if not path.is_dir():
-        return file_record(bare, seen)
+        return file_record(bare, seen, ends_of(path) if ends is None else ends)
     return _record(path, bare) if (path / INDEX).is_file() else controlnet_record(bare)
 
 
@@ -86,7 +90,7 @@ def _bare_record(path: Path) -> ModelRecord:
     """Of a folder or a file, by its name alone."""
     demo = _ships(str(path.parent))
     folder = path.is_dir()
-    name = path.name if folder else path.stem
+    name = (repository_name(path) or path.name) if folder else path.stem
     return ModelRecord(
         id=f"demo-{slug(name)}" if demo else slug(name),
         path=str(path.absolute()),

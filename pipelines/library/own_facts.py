@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.beside import read_small
 from pipelines.library.names import slug
+from pipelines.library.plain_text import line
 from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import ModelRecord
@@ -23,8 +25,7 @@ _LOG = logging.getLogger(__name__)
 def read_json(path: Path) -> dict[str, Any]:
     """Raises ModelError when the file is missing, too big, or not a JSON object."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_JSON_BYTES + 1)
+        data = read_small(path, MAX_JSON_BYTES + 1)
         value = json.loads(data) if len(data) <= MAX_JSON_BYTES else None
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.") from error
@@ -98,11 +99,26 @@ def _colour(value: Any) -> tuple[float, float, float]:
     return red, green, blue
 
 
+def _words(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError("must be a list of texts")
+    return tuple(word for each in value[:30] if (word := line(each, 200)))
+
+
+def _weight(value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or not abs(number) <= 10:  # also true for NaN
+        raise ValueError("must be a number from -10 to 10")
+    return number
+
+
 _FACTS = {
     "id": lambda value: slug(_text(value)),
     "title": _text,
     "family": _text,
     "description": _text,
+    "trigger_words": _words,
+    "preferred_weight": _weight,
     "native_size": _side,
     "sampling": _sampling,
     "latent_rgb": lambda value: tuple(_colour(row) for row in value),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from pipelines.library.beside import CONFIG_A1111, beside, read_small
 from pipelines.library.completing import LENT, incomplete
 from pipelines.library.detect.embedding import A1111, SDXL_PAIR
 from pipelines.library.detect.file import detect
@@ -17,7 +17,7 @@ from pipelines.library.ip_adapters import ip_adapter_record
 from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
 from pipelines.library.seen_tables import SeenTables
-from pipelines.library.side_facts import brought_facts, described, side_facts, told_family
+from pipelines.library.side_facts import Told, brought_facts, described, told_beside
 from pipelines.library.single_file import CONFIGS, can_load, lacking, latent_channels
 from pipelines.spec.errors import EngineError
 from pipelines.spec.families import by_id
@@ -27,42 +27,45 @@ from pipelines.spec.record import Kind, ModelRecord, State
 MAX_YAML = 100_000
 
 
-def file_record(record: ModelRecord, seen: SeenTables | None = None) -> ModelRecord:
+def file_record(
+    record: ModelRecord, seen: SeenTables | None = None, ends: tuple[str, ...] = ()
+) -> ModelRecord:
     """`record` of a weight file, with all that its header tells; the reason in `problem` if it is of no use.
 
-    `seen` is what the files before it were.
+    `seen` is what the files before it were, `ends` those of what lies beside it.
     """
     path = Path(record.path)
     if every := pieces(path):
-        return _pieces_record(record, every)
+        return _pieces_record(record, every, ends)
     try:
         start = read_start(path)
-        own = side_facts(path)
-        told = told_family(start.metadata, own.get("family", ""))
-        if seen is not None and (finding := seen.finding(start, told)):
-            return not_yet(_told_record(record, start.metadata, own, finding, start.size_bytes))
+        told = told_beside(path, ends)
+        family = told.family(start.metadata)
+        if seen is not None and (finding := seen.finding(start, family)):
+            return not_yet(_told_record(record, start.metadata, told, finding, start.size_bytes))
         header = header_of(start)
     except EngineError as error:
-        return with_error(record, error)
-    finding = detect(header, path.stem, told, _yaml(path))
+        # What cannot be read still has its notes and its picture.
+        return with_error(described(record, {}, told_beside(path, ends)), error)
+    finding = detect(header, path.stem, family, _yaml(path, ends))
     if seen is not None:
-        seen.keep(start, told, finding)
-    return _header_record(record, header, own, finding)
+        seen.keep(start, family, finding)
+    return _header_record(record, header, told, finding)
 
 
-def _pieces_record(record: ModelRecord, every: tuple[Path, ...]) -> ModelRecord:
+def _pieces_record(record: ModelRecord, every: tuple[Path, ...], ends: tuple[str, ...]) -> ModelRecord:
     path = Path(record.path)
     try:
         header = read_pieces(every)
     except EngineError as error:
         return with_error(record, error)
-    own = side_facts(path)
-    finding = detect(header, path.stem, told_family(header.metadata, own.get("family", "")), _yaml(path))
-    return _header_record(dataclasses.replace(record, sharded=True), header, own, finding)
+    told = told_beside(path, ends)
+    finding = detect(header, path.stem, told.family(header.metadata), _yaml(path, ends))
+    return _header_record(dataclasses.replace(record, sharded=True), header, told, finding)
 
 
-def _header_record(record: ModelRecord, header: Header, own: dict[str, Any], finding: Finding) -> ModelRecord:
-    record = _told_record(record, header.metadata, own, finding, header.size_bytes)
+def _header_record(record: ModelRecord, header: Header, told: Told, finding: Finding) -> ModelRecord:
+    record = _told_record(record, header.metadata, told, finding, header.size_bytes)
     if finding.kind is Kind.EMBEDDING:
         words = (_word(Path(record.path).stem, header.shapes),)
         record = dataclasses.replace(record, trigger_words=words)
@@ -89,17 +92,18 @@ def _has_denoiser(header: Header, family: Family) -> bool:
 
 
 def _told_record(
-    record: ModelRecord, metadata: Mapping[str, str], own: dict[str, Any], finding: Finding, size: int
+    record: ModelRecord, metadata: Mapping[str, str], told: Told, finding: Finding, size: int
 ) -> ModelRecord:
-    return dataclasses.replace(with_finding(described(record, metadata, own), finding), size_bytes=size)
+    return dataclasses.replace(with_finding(described(record, metadata, told), finding), size_bytes=size)
 
 
-def _yaml(path: Path) -> str:
+def _yaml(path: Path, ends: tuple[str, ...]) -> str:
     """What the settings of A1111 beside the file say; a model of SD 2.x needs them to say what it predicts."""
+    if CONFIG_A1111 not in ends:
+        return ""
     try:
-        with path.with_suffix(".yaml").open("rb") as file:
-            return file.read(MAX_YAML).decode("utf-8", "replace")
-    except (OSError, ValueError):
+        return read_small(beside(path, CONFIG_A1111), MAX_YAML).decode("utf-8", "replace")
+    except OSError:
         return ""
 
 

@@ -81,6 +81,8 @@ class ModelRecord:
     that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
     whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
     `borrowed` are the parts that the file lacks, each with the path of the file or folder that it is taken from.
+    `preferred_weight` is the strength at which its maker or user wants a LoRA, 0 when nobody says, and `preview` the
+    path of a picture beside the file.
     `state` is what is the matter where `problem` says why it cannot be used. `sharded`: a part is in several files.
     """
 
@@ -100,6 +102,8 @@ class ModelRecord:
     control: str = ""
     image_encoder: str = ""
     trigger_words: tuple[str, ...] = ()
+    preferred_weight: float = 0.0
+    preview: str = ""
     description: str = ""
     problem: str = ""
     state: State = State.READY

@@ -7,10 +7,10 @@ not CLIP's own. They lie in the metadata, which other programs leave alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -28,11 +28,11 @@ from pipelines.spec.families.base import Family
 from pipelines.spec.families.file_parts import FilePart, Spelling
 from pipelines.spec.record import Format, ModelRecord
 from pipelines.workshop.ldm_names import Renamed, renamed
+from pipelines.workshop.safetensors_writer import Entry, Progress, write
 
 # What says who wrote a config, and how to run it; nothing of the model itself.
 _NOT_SETTINGS = ("_", "transformers_version", "architectures", "dtype", "torch_dtype", "model_type")
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}  # in modelspec's words
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,8 @@ def convert(record: ModelRecord, out: Path, progress: Progress = lambda done, si
     tensors = [t for part, row in family.file_parts.items() for t in _tensors(folder / part, row)]
     # As the library writes them: the widest numbers first, so that each begins at a multiple of its width.
     tensors.sort(key=lambda t: (-t.like.element_size(), t.name))
-    publish(write_temporary(out.parent, lambda file: _write(file, tensors, metadata, progress)), out)
+    entries = [Entry(t.name, t.dtype, tuple(t.like.shape), t.like.nbytes, t.value) for t in tensors]
+    publish(write_temporary(out.parent, lambda file: write(file, entries, metadata, progress)), out)
 
 
 def refuse(record: ModelRecord, family: Family) -> None:
@@ -169,23 +170,3 @@ def _words(part: Path) -> tuple[dict[str, int], list[list[str]]]:
         return vocabulary, [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in merges]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"The tokenizer {part} cannot be read.", "Get the model again.") from error
-
-
-def _write(file: BinaryIO, tensors: list[_Tensor], metadata: Mapping[str, str], progress: Progress) -> None:
-    """The safetensors format, a tensor at a time: a model has more bytes than many a computer's memory."""
-    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
-    size = 0
-    for tensor in tensors:
-        end = size + tensor.like.nbytes
-        entries[tensor.name] = {
-            "dtype": tensor.dtype, "shape": list(tensor.like.shape), "data_offsets": [size, end]
-        }  # fmt: skip
-        size = end
-    header = json.dumps(entries, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    file.write(len(header).to_bytes(8, "little") + header)
-    done = 0
-    for tensor in tensors:
-        file.write(tensor.value().reshape(-1).view(torch.uint8).numpy().data)
-        done += tensor.like.nbytes
-        progress(done, size)

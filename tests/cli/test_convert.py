@@ -57,7 +57,7 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, capsys, monkeypatch):
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(convert, "_write", full)
+    monkeypatch.setattr(convert, "write", full)
     status, answer = asked(capsys, "demo-sd", "--out", tmp_path / "a.safetensors")
     assert status == 1
     assert "No space left" in answer["message"]

@@ -20,7 +20,8 @@ from tests.library.test_parts import control, file, kohya
 
 FIELDS = {
     "path", "title", "kind", "family", "variant", "format", "layout", "dtype", "quantisation", "prediction", "size",
-    "parameters", "state", "reason", "needs", "assumed", "trigger_words", "hashes",
+    "parameters", "state", "reason", "needs", "assumed", "trigger_words", "preferred_weight",
+    "preview", "description", "hashes",
 }  # fmt: skip
 
 

@@ -281,6 +281,8 @@ def test_a_row_holds_every_field():
         latent_rgb=((1.0, 2.0, 3.0),),
         latent_rgb_bias=(0.1, 0.2, 0.3),
         trigger_words=("a", "b"),
+        preferred_weight=-0.5,
+        preview="/m/x.png",
         needs=("vae",),
         sharded=True,
         parameters=7,
