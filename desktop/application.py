@@ -115,7 +115,7 @@ class Application(QObject):
         self._save_timer.setInterval(SAVE_DELAY_MS)
         self._started = False
         self._engine = Engine.STARTING
-        self._restored = False
+        self._restored = self._without_model = False
         self._closed = False
         self._stopped = True
         self._new_engine_wanted = False
@@ -204,10 +204,13 @@ class Application(QObject):
         if not records:
             self.pictures.show_no_model(folders.models_dir())
             self.models.tell_no_model()
+            self._without_model = True
             return
+        if self._without_model:
+            self._without_model = False
+            self.pictures.show_last()  # instead of the word that there is no model
         if not self._restored:
             self._restored = True
-            self.pictures.show_last()  # instead of the word that there is no model
             self.session.set_request(self.settings.value.last_request or first_request(records))
             self.window.panels["sampling"].set_seed_locked(self.settings.value.seed_locked)
             self._offer_unfinished()

@@ -167,6 +167,8 @@ class Models(QObject):
         cut_short, same = self._enough, self._seen and found.records == self._records
         self._scan_ended()
         if same and not cut_short and not self._again:  # nothing to fill anew, and no hashing to begin again
+            self.keeper.set_read(found.notes)  # one may have followed a file whose hash is known by now
+            self._share_notes()
             self._trouble = found.trouble
             self._tell_trouble()
             return

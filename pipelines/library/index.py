@@ -17,6 +17,7 @@ from pipelines.library.folders import data_dir
 from pipelines.library.hashes import Hashes
 from pipelines.library.index_rows import key_of, recogniser, record_from, row_of
 from pipelines.library.models import record_of, with_own_ids
+from pipelines.library.resting import collector_resting
 from pipelines.library.seen_tables import SeenTables
 from pipelines.library.trees import expanded
 from pipelines.library.walk import Found, stamp_of, walk
@@ -81,7 +82,16 @@ class ModelIndex:
         `progress` hears how many files are done, of how many. `check` is called between two files; what it raises
         ends the scan, and what was read until then is kept. Once `enough` holds, what is known by then is the answer.
         """
-        roots = tuple(roots)
+        with collector_resting():
+            return self._scanned(tuple(roots), progress, check, enough)
+
+    def _scanned(
+        self,
+        roots: tuple[Path, ...],
+        progress: Progress | None,
+        check: Check | None,
+        enough: Callable[[], bool] | None,
+    ) -> tuple[ModelRecord, ...]:
         folders = expanded(roots)
         found = tuple(walk(folders))
         rows = self._try(_rows, {})

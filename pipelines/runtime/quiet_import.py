@@ -7,14 +7,14 @@ which lets go of the GIL, and the collector rests until what the imports made is
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+
+from pipelines.library.resting import collector_resting
 
 # torch's own libraries, each after those it needs; the ones of other builds are simply not there.
 _LIBRARIES = (
@@ -29,23 +29,10 @@ def quietly(imports: Callable[[], None]) -> None:
     """Runs `imports` as above, plainly where that fails; the switch interval is 1 ms from then on."""
     os.environ.update(dict.fromkeys(_OFFLINE, "1"))
     sys.setswitchinterval(0.001)
-    with _collector_resting():
+    with collector_resting():
         if "torch" not in sys.modules:
             preload()
         imports()
-
-
-@contextlib.contextmanager
-def _collector_resting() -> Iterator[None]:
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()  # without a collect() before it: that is the very stall
-        gc.set_threshold(50_000, 20, 100)
-        if was_on:
-            gc.enable()
 
 
 def preload() -> list[str]:

@@ -98,7 +98,7 @@ def test_without_a_model_the_window_says_where_one_goes(application):
     window = application.window
     assert "no model" in window.viewer.message().lower()
     assert "models" in window.viewer.message()
-    assert "Rescan" in window.viewer.message()
+    assert "noticed by itself" in window.viewer.message()
     assert not window.button.isEnabled()
     assert "No model was found" in window.button.toolTip()
 
