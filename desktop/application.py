@@ -162,6 +162,7 @@ class Application(QObject):
         window.logWanted.connect(self._show_log)
         window.aboutWanted.connect(self._show_about)
         window.downloadsWanted.connect(self.downloads.show)
+        self.models.page.downloadsRequested.connect(self.downloads.show)
         self.downloads.finished.connect(self.models.scan)
         window.pictureDropped.connect(self.pictures.restore)
         window.dropRefused.connect(self.notifications.failure)

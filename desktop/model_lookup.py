@@ -68,10 +68,10 @@ def folder_to_open(path: Path) -> Path:
 def facts_of_model(record: ModelRecord, data: Path) -> ModelFacts:
     """Its parts, and its hashes as far as they are known. Never raises for a bad file."""
     from pipelines.library.index import FILE, ModelIndex
-    from pipelines.library.model_parts import parts_of
+    from pipelines.library.model_parts import lent_parts, parts_of
 
     path = Path(record.path)
-    parts = parts_of(path)
+    parts = (*parts_of(path), *lent_parts(record))
     if record.format is not Format.SINGLE_FILE:
         return ModelFacts(parts=parts)
     with contextlib.closing(ModelIndex(data / FILE)) as index:

@@ -28,6 +28,7 @@ _BACK_TIP = "Back to the picture (Esc)."
 _RESCAN_TIP = (
     "Look for new, changed and removed files in the model folders. What has not changed is not read again."
 )
+_DOWNLOADS_TIP = "Fetch models from Hugging Face, Civitai or an address, and see how far they are."
 _FOLDERS_TIP = "Which folders models are looked for in; also those of ComfyUI, Forge and other programs."
 
 
@@ -37,6 +38,7 @@ class ModelsPage(QWidget):
     backRequested = Signal()
     rescanRequested = Signal()
     foldersRequested = Signal()
+    downloadsRequested = Signal()
     folderOpened = Signal()
     factsRequested = Signal(object)
 
@@ -77,8 +79,11 @@ class ModelsPage(QWidget):
         name_control(self.rescan, "Rescan", _RESCAN_TIP)
         self.folders = QPushButton(icon("folder"), "Folders…")
         name_control(self.folders, "Model folders", _FOLDERS_TIP)
+        self.downloads = QPushButton(icon("download"), "Downloads…")
+        name_control(self.downloads, "Downloads", _DOWNLOADS_TIP)
         head = row(self.back, Label("Models", TextSize.LARGE, bold=True), spacing=M)
         head.addStretch(1)
+        head.addWidget(self.downloads)
         head.addWidget(self.rescan)
         head.addWidget(self.folders)
         head.setContentsMargins(M, S, M, S)
@@ -115,6 +120,7 @@ class ModelsPage(QWidget):
         self.back.clicked.connect(self.backRequested)
         self.rescan.clicked.connect(self.rescanRequested)
         self.folders.clicked.connect(self.foldersRequested)
+        self.downloads.clicked.connect(self.downloadsRequested)
         self._no_model.asked.connect(self.folderOpened)
         self._no_match.asked.connect(self.clear_filter)
         self.bar.valueChanged.connect(self._filter)

@@ -12,6 +12,7 @@ from pipelines.library.pieces import pieces
 from pipelines.library.walk import INDEX
 from pipelines.spec.errors import EngineError
 from pipelines.spec.model_note import ModelPart
+from pipelines.spec.record import ModelRecord
 
 _WEIGHTS = (*WEIGHTS, *PICKLES)
 _MAX_PARTS = 64
@@ -31,6 +32,13 @@ def parts_of(path: Path) -> tuple[ModelPart, ...]:
         return _files_as_parts(path)
     named = [(name, value) for name, value in index.items() if isinstance(value, list) and len(value) == 2]
     return tuple(_part(path, name, value[1]) for name, value in named[:_MAX_PARTS] if value[1])
+
+
+def lent_parts(record: ModelRecord) -> tuple[ModelPart, ...]:
+    """What the model takes out of other files, with their paths."""
+    return tuple(
+        ModelPart(name=part, what=path, size_bytes=_size(Path(path))) for part, path in record.borrowed
+    )
 
 
 def _files_as_parts(folder: Path) -> tuple[ModelPart, ...]:

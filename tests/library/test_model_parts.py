@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from pipelines.library.model_parts import parts_of
+from pipelines.library.model_parts import lent_parts, parts_of
+from pipelines.spec.record import ModelRecord
 from tests.desktop.conftest import make_model, write_json
 
 
@@ -31,3 +32,11 @@ def test_a_folder_without_an_index_and_a_file_in_pieces(tmp_path: Path):
     assert len(parts_of(tmp_path)) == 2
     assert [part.size_bytes for part in parts_of(tmp_path / "model-00001-of-00002.safetensors")] == [2, 2]
     assert parts_of(tmp_path / "gone.safetensors") == ()
+
+
+def test_lent_parts_are_named_with_their_files(tmp_path):
+    vae = tmp_path / "ae.safetensors"
+    vae.write_bytes(b"12345")
+    record = ModelRecord(id="x", path="/x.safetensors", title="x", borrowed=(("vae", str(vae)),))
+    (part,) = lent_parts(record)
+    assert (part.name, part.what, part.size_bytes) == ("vae", str(vae), 5)
