@@ -1,4 +1,4 @@
-"""Which tensors of a denoiser belong to one block, and in which order the blocks compute: by name alone.
+"""Which tensors of a network belong to one block, and in which order the blocks compute: by name alone.
 
 A block is what can be brought to the device by itself: a transformer block, or a residual block of a U-Net. What lies
 between them (projections, embeddings, the first and last layers) is a few hundredths of the weights, and in no block.
@@ -16,6 +16,7 @@ _STAGES = {
     "input_blocks": 0, "middle_block": 1, "output_blocks": 2,  # by CompVis
     "transformer_blocks": 0, "single_transformer_blocks": 1,  # FLUX by diffusers
     "double_blocks": 0, "single_blocks": 1,  # by Black Forest Labs
+    "encoder": 0, "text_model": 0,  # text encoders by transformers
 }  # fmt: skip
 _TRANSFORMER = r"transformer_blocks\.\d+"
 _RESIDUAL = r"(?=\.(?:in_layers|out_layers|emb_layers|skip_connection)\.)"
@@ -23,6 +24,7 @@ _NAMES = re.compile(
     r"(?:single_)?(?:transformer|double)_blocks\.\d+"
     r"|single_blocks\.\d+"
     rf"|(?:(?:down|up)_blocks\.\d+|mid_block)\.(?:resnets\.\d+|attentions\.\d+\.{_TRANSFORMER})"
+    r"|(?:text_model\.)?encoder\.(?:block|layers)\.\d+"
     rf"|(?:(?:input|output)_blocks\.\d+\.\d+|middle_block\.\d+)(?:\.{_TRANSFORMER}|{_RESIDUAL})"
 )
 

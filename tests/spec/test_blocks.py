@@ -1,4 +1,4 @@
-"""The blocks of a denoiser by the names of its tensors, whoever named them."""
+"""The blocks of a network by the names of its tensors, whoever named them."""
 
 import pytest
 
@@ -24,6 +24,9 @@ from pipelines.spec.blocks import Block, block_of, grouped, order_of
             "input_blocks.4.1.transformer_blocks.1",
         ),
         ("middle_block.2.out_layers.3.bias", "middle_block.2"),
+        ("encoder.block.23.layer.0.SelfAttention.q.weight", "encoder.block.23"),
+        ("text_model.encoder.layers.3.mlp.fc1.weight", "text_model.encoder.layers.3"),
+        ("encoder.final_layer_norm.weight", None),
         ("input_blocks.3.0.op.weight", None),
         ("input_blocks.0.0.weight", None),
         ("down_blocks.0.downsamplers.0.conv.weight", None),
@@ -49,7 +52,7 @@ def test_blocks_come_in_the_order_in_which_they_compute():
         "mid_block.resnets.1",
         "up_blocks.0.resnets.0",
     ]
-    assert sorted(reversed(wanted), key=order_of) == wanted
+    assert sorted(wanted[::-1], key=order_of) == wanted
     assert order_of("transformer_blocks.18") < order_of("single_transformer_blocks.0")
 
 
