@@ -66,7 +66,7 @@ class Budget:
 class Place:
     """Of one part. `always` on the device, or only for its `stage`; of `size_bytes` so many `stay` there in its stage.
 
-    The rest streams through an `arena`, block by block. `streamed` are those blocks' places among all.
+    The rest streams through an `arena` of `slots` of its largest block. `streamed` are those blocks' places among all.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Place:
     stays: int
     always: bool
     streamed: tuple[int, ...] = ()
+    slots: float = 0
     arena: int = 0
 
     @property
@@ -209,7 +210,7 @@ def _place(network: Network, stage: Stage, always: bool, room: int | None, copy_
 
 def _streaming(place: Place, found: Streaming) -> Place:
     stays = place.size_bytes - found.streamed_bytes
-    return replace(place, stays=stays, streamed=found.streamed, arena=found.arena)
+    return replace(place, stays=stays, streamed=found.streamed, slots=found.slots, arena=found.arena)
 
 
 def _blocks(sizes: Sizes, place: Place) -> int:

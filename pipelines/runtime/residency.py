@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from pipelines.runtime.schedule import aligned, schedule
 
-SLOTS = (2, 3)  # arenas of so many times the largest streamed block
+SLOTS = (2, 2.5, 3, 4)  # arenas of so many times the largest streamed block
 _FRACTIONS = 64
 _LIMITS = 6  # sizes above which blocks are tried to stay: large ones in the arena cost room for all
 _STEPS = 3
@@ -21,10 +21,14 @@ _HUNDREDTHS = 2  # digits of a cost that count: a plan that copies less is worth
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """`streamed` are places among the blocks; `takes` the bytes of those that stay and of the arena."""
+    """`streamed` are places among the blocks; `takes` the bytes of those that stay and of the arena.
+
+    The arena has room for `slots` of the largest streamed block.
+    """
 
     streamed: tuple[int, ...]
     streamed_bytes: int
+    slots: float
     arena: int
     takes: int
 
@@ -63,9 +67,9 @@ def _ways(sizes: tuple[int, ...]) -> tuple[Streaming, ...]:
             chosen = _spread(sizes, limit, n / many)
             moved = sum(sizes[i] for i in chosen)
             for slots in SLOTS:
-                arena = slots * aligned(max((sizes[i] for i in chosen), default=0))
+                arena = int(slots * aligned(max((sizes[i] for i in chosen), default=0)))
                 if moved > arena:  # else they might as well stay
-                    found[chosen, arena] = Streaming(chosen, moved, arena, total - moved + arena)
+                    found[chosen, arena] = Streaming(chosen, moved, slots, arena, total - moved + arena)
     return tuple(sorted(found.values(), key=lambda way: (way.streamed_bytes, way.takes, way.streamed)))
 
 

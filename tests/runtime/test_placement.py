@@ -9,10 +9,12 @@ from pipelines.runtime.activations import FLUX, UNET, Activations
 from pipelines.runtime.placement import RESERVE, TILE, Budget, Placement, Rung, Stage, plan
 from pipelines.runtime.placement_words import needed, words
 from pipelines.runtime.residency import streaming
+from pipelines.runtime.schedule import schedule
 from pipelines.spec.blocks import grouped
 from pipelines.spec.sizes import Network, Shape, Sizes
 from tests.benchmarks.truesize import configs
 from tests.benchmarks.truesize.writing import on_meta
+from tests.runtime.test_schedule import bound, driven
 
 GIB = 2**30
 CARDS = (4, 6, 8, 10, 12, 16, 24)
@@ -136,6 +138,28 @@ def test_streamed_blocks_are_spread_over_the_network(networks):
     assert place.stays + sum(
         sizes_of(networks, "flux").denoisers[0].blocks[i].size_bytes for i in place.streamed
     ) == (place.size_bytes)
+
+
+@pytest.mark.parametrize(
+    ("model", "factor"), [("flux", 1.0), ("flux", 0.29), ("sdxl", 1.0), ("refiner", 1.0)]
+)
+@pytest.mark.parametrize("copy_ratio", [0.25, 0.75, 1.0, 3.0])
+def test_streaming_of_real_networks_is_within_two_hundredths_of_the_bound(
+    networks, model, factor, copy_ratio
+):
+    shape, activations = shape_of(model)
+    sizes = sizes_of(networks, model, factor=factor)
+    for card in (4, 6):
+        found = plan(
+            sizes, replace(Budget.of_card(card * GIB, RAM), copy_ratio=copy_ratio), shape, activations
+        )
+        (place,) = [part for part in found.parts if part.stage is Stage.DENOISE]
+        blocks = [block.size_bytes for block in sizes.denoisers[0].blocks]
+        order = schedule(blocks, place.streamed, place.arena)
+        compute, bytes_per_s = [size / 1e9 for size in blocks], 1e9 / copy_ratio
+        device = driven(order, compute, bytes_per_s)
+        assert device.now <= 1.02 * bound(order, compute, bytes_per_s)
+        assert not device.hazards()
 
 
 def test_where_the_bus_is_the_limit_the_least_is_copied():
