@@ -124,7 +124,7 @@ class Streamed:
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], streamed: Sequence[int], slots: int, mover: Mover
+        self, blocks: Sequence[nn.Module], streamed: Sequence[int], slots: float, mover: Mover
     ) -> None:
         self._blocks = blocks
         self._mover = mover
@@ -133,7 +133,7 @@ class Streamed:
         sizes = [0] * len(blocks)
         for index, packed in zip(streamed, self._packed, strict=True):
             sizes[index] = packed.buffer.numel()
-        self.schedule = schedule(sizes, streamed, slots * aligned(max(sizes, default=0)))
+        self.schedule = schedule(sizes, streamed, int(slots * aligned(max(sizes, default=0))))
         self._handles: list[Any] = []
         self._arena: torch.Tensor | None = None
 

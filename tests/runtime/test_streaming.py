@@ -15,7 +15,7 @@ from pipelines.library.models import demo_root, record_of, scan
 from pipelines.runtime import compute as computing
 from pipelines.runtime.gguf_weights import is_packed
 from pipelines.runtime.precision import Precision, settle
-from pipelines.runtime.streaming import InRam, Streamed, blocks_of
+from pipelines.runtime.streaming import InRam, Streamed, blocks_of, mover
 from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
@@ -45,18 +45,18 @@ class Counting(InRam):
 @pytest.fixture
 def streaming(monkeypatch):
     """From here on every second block of each denoiser streams. Answers who moves them."""
-    mover, plain = Counting(), computing.Compute.denoise
+    moving, plain = Counting(), computing.Compute.denoise
 
     def denoise(self, parts, *rest):
         with ExitStack() as undo:
             for network in dict.fromkeys(phase.denoiser for phase in parts):
                 blocks = [*blocks_of(network).values()]
-                undo.enter_context(Streamed(blocks, range(0, len(blocks), 2), 2, mover))
+                undo.enter_context(Streamed(blocks, range(0, len(blocks), 2), 2, moving))
             return plain(self, parts, *rest)
 
     def start() -> Counting:
         monkeypatch.setattr(computing.Compute, "denoise", denoise)
-        return mover
+        return moving
 
     return start
 
@@ -88,9 +88,9 @@ def test_the_picture_of_every_family_is_the_same_bit_for_bit(engine, tmp_path, s
     model = replace(record_of(folder), id="tiny", family=family)
     job = drawing(model, side=64)
     wide = picture(engine, job)
-    mover = streaming()
+    moving = streaming()
     assert picture(engine, job) == wide
-    assert mover.copies > 4
+    assert moving.copies > 4
 
 
 @pytest.mark.slow
@@ -109,9 +109,9 @@ def test_the_demo_models_with_a_lora(engine, streaming, name):
 def test_packed_weights_of_gguf(engine, made, streaming, kind):
     job = drawing(made(kind))
     wide = picture(engine, job)
-    mover = streaming()
+    moving = streaming()
     assert picture(engine, job) == wide
-    assert mover.copied_bytes > 100 * mover.copies
+    assert moving.copied_bytes > 100 * moving.copies
 
 
 def test_packed_weights_lie_in_the_arena_as_they_are(engine, made):
@@ -158,15 +158,16 @@ def pointers(blocks: nn.ModuleList) -> list[int]:
 
 def test_weights_stored_in_8_bits_that_are_widened_layer_by_layer():
     blocks = network()
-    for block in blocks:
-        block.linear.weight.data = block.linear.weight.data.to(torch.float8_e4m3fn)  # pyright: ignore
+    for index in range(len(blocks)):
+        weight = blocks.get_parameter(f"{index}.linear.weight")
+        weight.data = weight.data.to(torch.float8_e4m3fn)
     settle(blocks, Precision(torch.float32, torch.float32, keeps_fp8=True))
     wide = through(blocks)
     with Streamed([*blocks], [0, 1, 3, 4, 6], 2, InRam()) as streamed:
         assert torch.equal(through(blocks), wide)
         assert streamed.schedule.arena < 5 * 24 * 25 * 2
     assert torch.equal(through(blocks), wide)
-    assert blocks[0].linear.weight.dtype is torch.float8_e4m3fn
+    assert blocks.get_parameter("0.linear.weight").dtype is torch.float8_e4m3fn
 
 
 def test_after_it_no_parameter_is_left_in_the_arena_and_no_hook_on_a_block():
@@ -228,13 +229,65 @@ def test_when_the_arena_cannot_be_had_nothing_is_changed(monkeypatch):
 
 
 def test_nothing_is_allocated_and_each_block_is_one_copy_a_step():
-    blocks, mover = network(), Counting()
-    with Streamed([*blocks], [0, 2, 3, 5], 2, mover) as streamed:
+    blocks, moving = network(), Counting()
+    with Streamed([*blocks], [0, 2, 3, 5], 2, moving) as streamed:
         before = pointers(blocks)
         through(blocks, steps=4)
         assert pointers(blocks) == before
-        assert mover.copies == 4 * 4 + 2  # two for a step that does not come
+        assert moving.copies == 4 * 4 + 2  # two for a step that does not come
         assert streamed.schedule.arena == 2 * max(streamed.schedule.sizes)
+
+
+class Late(InRam):
+    """A bus so slow that each copy is made only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.made = 0
+
+    def copy(self, into, source, after):
+        self.queue.append((into, source))
+        return len(self.queue)
+
+    def wait(self, arrived):
+        for into, source in self.queue[self.made : arrived]:
+            into.copy_(source)
+        self.made = max(self.made, arrived)
+
+    def settle(self):
+        self.wait(len(self.queue))
+
+
+@pytest.mark.parametrize("slots", [1, 2, 3])
+def test_however_late_a_copy_comes_the_block_waits_for_it(slots):
+    blocks = network()
+    wide = through(blocks)
+    with Streamed([*blocks], [0, 1, 3, 4, 6], slots, Late()):
+        assert torch.equal(through(blocks), wide)
+    assert torch.equal(through(blocks), wide)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_card_nothing_is_waited_for_and_nothing_allocated():
+    device = torch.device("cuda")
+    blocks = nn.ModuleList(Block(1024) for _ in range(12)).requires_grad_(False).bfloat16()
+    x = torch.randn(64, 1024, dtype=torch.bfloat16, device=device)
+    wide = nn.Sequential(*blocks).to(device)(x)
+    blocks.cpu()
+    streamed = [1, 2, 4, 5, 7, 8, 10, 11]
+    for index in {*range(12)} - {*streamed}:
+        blocks[index].to(device)
+    with Streamed([*blocks], streamed, 2, mover(device)):
+        assert torch.equal(nn.Sequential(*blocks)(x), wide)
+        before = torch.cuda.memory_stats()["num_device_alloc"]
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            again = [nn.Sequential(*blocks)(x) for _ in range(20)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.cuda.memory_stats()["num_device_alloc"] <= before + 1  # the 20 answers
+        assert all(torch.equal(each, wide) for each in again)
 
 
 def test_a_parameter_of_two_blocks_stays_and_a_convolution_keeps_its_order():
