@@ -32,7 +32,7 @@ def needed(placement: Placement) -> str:
 
 
 def gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.0f} MB"
 
 
 def place_words(place: Place, placement: Placement) -> str:
