@@ -13,23 +13,17 @@ from pipelines.cli import output
 from pipelines.cli.compose import compose
 from pipelines.cli.generate import add_request_arguments
 from pipelines.cli.models import add_models_argument, find_records
-from pipelines.library.weights import sizes_of
-from pipelines.runtime.activations import FLUX, UNET
 from pipelines.runtime.offers import Offer, offers
-from pipelines.runtime.placement import Budget, Placement, plan
+from pipelines.runtime.placement import Budget, Placement
 from pipelines.runtime.placement_words import gb, place_words, words
+from pipelines.runtime.preflight import preflight
 from pipelines.spec.errors import RequestError
 from pipelines.spec.families import by_id
-from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
-from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.sizes import Shape
+from pipelines.spec.record import ModelRecord
 
 NAME = "plan"
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb|m)?", re.IGNORECASE)
-_BESIDE = (Kind.LORA, Kind.CONTROLNET, Kind.IP_ADAPTER)
-_BF16 = ("bfloat16", "bf16")
-_LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 _EXAMPLE = """examples:
   python main.py plan --model demo-sdxl --vram 8GB
   python main.py plan --request request.json --vram 12GB --ram 16GB --json"""
@@ -61,41 +55,14 @@ def run(args: argparse.Namespace) -> int:
     if args.request is None and args.prompt is None:
         args.prompt = ""
     job = compose(args, find_records(args.models))
-    found = planned(job, vram, ram)
+    budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
+    found = preflight(job, budget)
     other = () if found.fits else offers(found, _bits(job.model), by_id(job.model.family).sizes.step)
     if args.json:
         output.json_line(facts(job, found, other))
     else:
         print("\n".join(output.plain(line) for line in _lines(job, found, other)))
     return output.DONE if found.fits else output.FAILED
-
-
-def planned(job: Job, vram: int | None, ram: int) -> Placement:
-    """For a card of `vram` bytes, or for the processor; `ram` bytes are free."""
-    family, records = by_id(job.model.family), [job.model, *([job.refiner] if job.refiner else [])]
-    itemsize = 2 if vram is not None or _is_large(job.model, ram) else 4
-    half = "bfloat16" if {job.model.dtype, family.half} & {*_BF16} else "float16"
-    upcast = vram is not None and family.latent.upcast and half == "float16"
-    added = [record for record in job.parts.values() if record.kind in _BESIDE]
-    sizes = sizes_of(records, added, itemsize, upcast)
-    budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
-    activations = FLUX if family.latent.patch > 1 else UNET
-    return plan(sizes, budget, _shape(job, family, 4 if vram is None else 2, upcast), activations)
-
-
-def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
-    return Shape(
-        width=job.request.size.width,
-        height=job.request.size.height,
-        branches=2 if family.cfg_scale(job.request) > 1 else 1,
-        tokens=family.max_sequence_length,
-        itemsize=itemsize,
-        vae_itemsize=4 if upcast else itemsize,
-    )
-
-
-def _is_large(record: ModelRecord, ram: int) -> bool:
-    return record.dtype != "float32" and 2 * record.size_bytes > _LARGE * ram
 
 
 def _bits(record: ModelRecord) -> int:
