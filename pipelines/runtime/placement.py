@@ -8,7 +8,7 @@ A VAE that does not fit even alone decodes in tiles; text encoders for which RAM
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 
@@ -183,7 +183,8 @@ def _parts(way: _Way, sizes: Sizes, room: Mapping[Stage, int], budget: Budget) -
     """`room` is what each stage leaves to weights."""
     for network in sizes.encoders:
         always = way.rung is Rung.RESIDENT
-        free = room[Stage.ENCODE] if way.rung >= Rung.STAGES and budget.device else None
+        others = sum(n.size_bytes for n in sizes.encoders if n.model == network.model and n is not network)
+        free = room[Stage.ENCODE] - others if way.rung >= Rung.STAGES and budget.device else None
         yield _place(network, Stage.ENCODE, always, free, budget.copy_ratio)
     for network in sizes.denoisers:
         always = way.rung <= Rung.ENCODERS_LEAVE
@@ -219,12 +220,13 @@ def _blocks(sizes: Sizes, place: Place) -> int:
 
 
 def _lying(parts: tuple[Place, ...], stage: Stage, added: int) -> int:
-    """Bytes of weights on the device in a stage: what is there always, and the largest of the stage's own parts.
-
-    Those of a stage come one after the other.
-    """
+    """Bytes of weights on the device in a stage: what is there always, and the stage's own parts, model by model."""
     always = sum(part.on_device for part in parts if part.always)
-    own = max((part.on_device for part in parts if part.stage is stage and not part.always), default=0)
+    visits = dict[str, int]()
+    for part in parts:
+        if part.stage is stage and not part.always:
+            visits[part.model] = visits.get(part.model, 0) + part.on_device
+    own = max(visits.values(), default=0)
     stays_for_all = any(part.always for part in parts if part.stage is Stage.DENOISE)
     if stage is Stage.ENCODE and stays_for_all and own:
         return own  # a new prompt sends the others to RAM for as long as it is read
@@ -246,12 +248,23 @@ def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
     needs = _needs(way, shape, activations)
     most = dict(needs)
     for stage, networks in ((Stage.ENCODE, sizes.encoders), (Stage.DENOISE, sizes.denoisers)):
-        added = sizes.added if stage is Stage.DENOISE else 0
-        most[stage] += added + max((_least_of(network) for network in networks), default=0)
+        models = {network.model for network in networks}
+        most[stage] += sizes.added if stage is Stage.DENOISE else 0
+        most[stage] += max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)
     placed = _placed(way, asked, most)
     assert placed is not None
     return replace(placed, rung=Rung.NONE)
 
 
-def _least_of(network: Network) -> int:
-    return min(network.size_bytes, network.rest + least(tuple(block.size_bytes for block in network.blocks)))
+def _least_of(networks: Sequence[Network]) -> int:
+    """Of networks that lie there together: the largest streams, the others are whole."""
+    whole = sum(network.size_bytes for network in networks)
+    return min(whole - max(0, _sum(network) - least(_sizes(network))) for network in networks)
+
+
+def _sizes(network: Network) -> tuple[int, ...]:
+    return tuple(block.size_bytes for block in network.blocks)
+
+
+def _sum(network: Network) -> int:
+    return sum(_sizes(network))

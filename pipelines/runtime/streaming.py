@@ -8,7 +8,8 @@ or pointed elsewhere while the network runs, and the picture is bit-equal to tha
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _INSIDE = 16  # bytes; where a parameter begins within its block, for the widest loads
 _ADDED = "lora_"  # parameters that a LoRA brings: few, changed between pictures, and planned to stay
-_KINDS = (nn.Parameter, GGUFParameter)  # others keep their numbers in tensors of their own
+_KINDS = (nn.Parameter, torch.Tensor, GGUFParameter)  # others keep their numbers in tensors of their own
 
 
 class Mover(Protocol):
@@ -108,11 +109,74 @@ def blocks_of(network: nn.Module) -> dict[str, nn.Module]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packed:
-    """A block in the host's flat buffer; `rows` are its parameters with where each begins."""
+class _Row:
+    """One tensor of a buffer: where its bytes begin, and how they are to be read."""
+
+    tensor: torch.Tensor
+    begin: int
+    dtype: torch.dtype
+    shape: torch.Size
+    strides: tuple[int, ...]
+
+    def within(self, buffer: torch.Tensor) -> torch.Tensor:
+        size = self.shape.numel() * self.dtype.itemsize
+        return buffer[self.begin : self.begin + size].view(self.dtype).as_strided(self.shape, self.strides)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Tensors in one flat buffer of the host, which is where they point while they are not on the device."""
 
     buffer: torch.Tensor
-    rows: tuple[tuple[nn.Parameter, int], ...]
+    rows: tuple[_Row, ...]
+
+    def point(self, buffer: torch.Tensor) -> None:
+        """The tensors are views of `buffer` from now on."""
+        for row in self.rows:
+            row.tensor.data = row.within(buffer)
+
+
+class Home:
+    """All of a network's weights in the host's memory: one buffer a block, and one for the rest of it.
+
+    Packed once, before anything is added to the network; what is added later (a LoRA) is not in it.
+    """
+
+    def __init__(self, network: nn.Module, mover: Mover) -> None:
+        self.network = network
+        self.mover = mover
+        self.blocks = [*blocks_of(network).values()]
+        shared = _shared(self.blocks)
+        self.packed = [pack(block.named_parameters(), mover, shared) for block in self.blocks]
+        done = {id(row.tensor) for packed in self.packed for row in packed.rows}
+        others = [*network.named_parameters(), *network.named_buffers()]
+        self.rest = pack(others, mover, done)
+
+    @contextmanager
+    def visiting(self, streamed: Sequence[int] = (), slots: float = 2) -> Iterator[None]:
+        """On the device for as long as the context lasts; the blocks `streamed` come through an arena."""
+        which = {*streamed}
+        whole = [self.rest, *(p for i, p in enumerate(self.packed) if i not in which)]
+        held = list[torch.Tensor]()  # alive until all is computed
+        with ExitStack() as undo:
+            undo.callback(self.mover.settle)
+            free = self.mover.computed()
+            for packed in whole:
+                room = torch.empty_like(packed.buffer, device=self.mover.device)
+                held.append(room)
+                undo.callback(packed.point, packed.buffer)
+                self.mover.wait(self.mover.copy(room, packed.buffer, free))
+                packed.point(room)
+            for tensor in (*self.network.parameters(), *self.network.buffers()):
+                if tensor.device.type != self.mover.device.type and id(tensor) not in self._streamed(which):
+                    undo.callback(setattr, tensor, "data", tensor.data)
+                    tensor.data = tensor.data.to(self.mover.device)
+            own = [self.packed[i] for i in streamed]
+            undo.enter_context(Streamed(self.blocks, streamed, slots, self.mover, own))
+            yield
+
+    def _streamed(self, which: set[int]) -> set[int]:
+        return {id(row.tensor) for i in which for row in self.packed[i].rows}
 
 
 class Streamed:
@@ -124,15 +188,22 @@ class Streamed:
     """
 
     def __init__(
-        self, blocks: Sequence[nn.Module], streamed: Sequence[int], slots: float, mover: Mover
+        self,
+        blocks: Sequence[nn.Module],
+        streamed: Sequence[int],
+        slots: float,
+        mover: Mover,
+        packed: Sequence[Packed] | None = None,
     ) -> None:
         self._blocks = blocks
         self._mover = mover
-        seen = _shared(blocks)
-        self._packed = [_pack(blocks[index], mover, seen) for index in streamed]
+        if packed is None:
+            shared = _shared(blocks)
+            packed = [pack(blocks[index].named_parameters(), mover, shared) for index in streamed]
+        self._packed = packed
         sizes = [0] * len(blocks)
-        for index, packed in zip(streamed, self._packed, strict=True):
-            sizes[index] = packed.buffer.numel()
+        for index, own in zip(streamed, self._packed, strict=True):
+            sizes[index] = own.buffer.numel()
         self.schedule = schedule(sizes, streamed, int(slots * aligned(max(sizes, default=0))))
         self._handles: list[Any] = []
         self._arena: torch.Tensor | None = None
@@ -144,7 +215,7 @@ class Streamed:
         self._arena = torch.empty(self.schedule.arena, dtype=torch.uint8, device=self._mover.device)
         try:
             for packed, offset in zip(self._packed, self.schedule.offsets, strict=True):
-                _point(packed, self._arena[offset : offset + packed.buffer.numel()])
+                packed.point(self._arena[offset : offset + packed.buffer.numel()])
             turns = Turns(self.schedule, self)
             for index in self.schedule.streamed:
                 self._handles += _listening(self._blocks[index], index, turns)
@@ -159,7 +230,7 @@ class Streamed:
             handle.remove()
         self._handles.clear()
         for packed in self._packed:
-            _point(packed, packed.buffer)
+            packed.point(packed.buffer)
         self._mover.settle()
         self._arena = None
 
@@ -193,33 +264,20 @@ def _shared(blocks: Sequence[nn.Module]) -> set[int]:
     return twice
 
 
-def _pack(block: nn.Module, mover: Mover, shared: set[int]) -> _Packed:
+def pack(tensors: Iterable[tuple[str, torch.Tensor]], mover: Mover, leave: set[int]) -> Packed:
+    """Moves named tensors into one buffer, but for those whose ids are in `leave`, and what a LoRA has added."""
     rows, size = [], 0
-    for name, parameter in block.named_parameters():
-        if _ADDED in name or id(parameter) in shared or type(parameter) not in _KINDS or parameter.is_meta:
+    for name, tensor in tensors:
+        plain = type(tensor) in _KINDS and not tensor.is_meta
+        if not plain or _ADDED in name or id(tensor) in leave:
             continue
-        rows.append((parameter, size))
-        size += -(-parameter.nbytes // _INSIDE) * _INSIDE
-    packed = _Packed(mover.host(size), tuple(rows))
-    for parameter, begin in rows:
-        view = _view(packed.buffer, parameter, begin)
-        view.copy_(parameter.data)
-        parameter.data = view  # and what it was before is free
+        # channels_last has another order of numbers, which is kept; what overlaps itself gets the usual one.
+        dense = torch.ops.aten.is_non_overlapping_and_dense(tensor)
+        strides = tensor.stride() if dense else torch.empty(tensor.shape, device="meta").stride()
+        rows.append(_Row(tensor, size, tensor.dtype, tensor.shape, strides))
+        size += -(-tensor.nbytes // _INSIDE) * _INSIDE
+    packed = Packed(mover.host(size), tuple(rows))
+    for row in rows:
+        row.within(packed.buffer).copy_(row.tensor.data)
+        row.tensor.data = row.within(packed.buffer)  # and what it was before is free
     return packed
-
-
-def _point(packed: _Packed, buffer: torch.Tensor) -> None:
-    for parameter, begin in packed.rows:
-        parameter.data = _view(buffer, parameter, begin)
-
-
-def _view(buffer: torch.Tensor, parameter: nn.Parameter, begin: int) -> torch.Tensor:
-    """In the parameter's own order of numbers, as channels_last has another one."""
-    flat = buffer[begin : begin + parameter.nbytes].view(parameter.dtype)
-    strides = parameter.stride() if _is_dense(parameter) else torch.empty(parameter.shape).stride()
-    return flat.as_strided(parameter.shape, strides)
-
-
-def _is_dense(parameter: torch.Tensor) -> bool:
-    """Whether its numbers fill their memory, in whatever order."""
-    return bool(torch.ops.aten.is_non_overlapping_and_dense(parameter))

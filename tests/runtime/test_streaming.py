@@ -15,7 +15,7 @@ from pipelines.library.models import demo_root, record_of, scan
 from pipelines.runtime import compute as computing
 from pipelines.runtime.gguf_weights import is_packed
 from pipelines.runtime.precision import Precision, settle
-from pipelines.runtime.streaming import InRam, Streamed, blocks_of, mover
+from pipelines.runtime.streaming import Home, InRam, Streamed, blocks_of, mover
 from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
@@ -236,6 +236,50 @@ def test_nothing_is_allocated_and_each_block_is_one_copy_a_step():
         assert pointers(blocks) == before
         assert moving.copies == 4 * 4 + 2  # two for a step that does not come
         assert streamed.schedule.arena == 2 * max(streamed.schedule.sizes)
+
+
+def test_a_network_visits_the_device_and_goes_home():
+    """Names as diffusers has them; a table that is no parameter, and a layer that a LoRA adds, come along."""
+    net = nn.Module()
+    net.transformer_blocks = network()
+    net.first = nn.Linear(24, 24).requires_grad_(False)
+    net.register_buffer("table", torch.linspace(0, 1, 24))
+
+    def drawn() -> torch.Tensor:
+        return (
+            through(network_of(net), steps=2)
+            + net.get_parameter("first.weight").sum()
+            + net.get_buffer("table")
+        )
+
+    wide, moving = drawn(), Counting()
+    home = Home(net, moving)
+    where = [tensor.data_ptr() for tensor in (*net.parameters(), *net.buffers())]
+    net.register_parameter("lora_later", nn.Parameter(torch.ones(2)))
+    for streamed in ((), (0, 2, 4), range(7)):
+        with home.visiting(streamed, 2):
+            assert torch.equal(drawn(), wide)
+            assert net.get_buffer("table").data_ptr() not in where
+        assert where == [t.data_ptr() for t in (*net.parameters(), *net.buffers()) if t.shape != (2,)]
+        assert torch.equal(drawn(), wide)
+
+
+def test_an_arena_that_cannot_be_had_sends_a_visitor_home(monkeypatch):
+    net = nn.Module()
+    net.transformer_blocks = network()
+    wide, home = through(network_of(net)), Home(net, InRam())
+    where = [parameter.data_ptr() for parameter in net.parameters()]
+    monkeypatch.setattr(Streamed, "__enter__", lambda *_: exec("raise MemoryError"))
+    with pytest.raises(MemoryError), home.visiting((1, 2, 4)):
+        pass
+    assert where == [parameter.data_ptr() for parameter in net.parameters()]
+    assert torch.equal(through(network_of(net)), wide)
+
+
+def network_of(net: nn.Module) -> nn.ModuleList:
+    found = net.get_submodule("transformer_blocks")
+    assert isinstance(found, nn.ModuleList)
+    return found
 
 
 class Late(InRam):
