@@ -156,6 +156,7 @@ class Home:
     def visiting(self, streamed: Sequence[int] = (), slots: float = 2) -> Iterator[None]:
         """On the device for as long as the context lasts; the blocks `streamed` come through an arena."""
         which = {*streamed}
+        stays_home = {id(row.tensor) for i in which for row in self.packed[i].rows}
         whole = [self.rest, *(p for i, p in enumerate(self.packed) if i not in which)]
         held = list[torch.Tensor]()  # alive until all is computed
         with ExitStack() as undo:
@@ -168,15 +169,12 @@ class Home:
                 self.mover.wait(self.mover.copy(room, packed.buffer, free))
                 packed.point(room)
             for tensor in (*self.network.parameters(), *self.network.buffers()):
-                if tensor.device.type != self.mover.device.type and id(tensor) not in self._streamed(which):
+                if tensor.device.type != self.mover.device.type and id(tensor) not in stays_home:
                     undo.callback(setattr, tensor, "data", tensor.data)
                     tensor.data = tensor.data.to(self.mover.device)
             own = [self.packed[i] for i in streamed]
             undo.enter_context(Streamed(self.blocks, streamed, slots, self.mover, own))
             yield
-
-    def _streamed(self, which: set[int]) -> set[int]:
-        return {id(row.tensor) for i in which for row in self.packed[i].rows}
 
 
 class Streamed:
