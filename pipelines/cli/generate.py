@@ -79,6 +79,20 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_request_arguments(parser)
+    add = parser.add_argument
+    add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
+    add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
+    add("--threads", default="0", metavar="N", help="processor threads to use, 0 for all (0)")
+    add("--debug", action="store_true", help="tell errors with all their details, on stderr")
+    add_models_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def add_request_arguments(parser: argparse.ArgumentParser) -> None:
+    """All that `compose` reads."""
     add = parser.add_argument
     add("--prompt", metavar="TEXT", help="what to draw")
     add("--negative", metavar="TEXT", help="what to keep out of the picture")
@@ -98,14 +112,6 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add("--count", metavar="N", help="how many pictures, 1 to 64; their seeds count up")
     _add_family_arguments(parser)
     add("--request", metavar="FILE.json", help="take the request from a file; flags win over it")
-    add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
-    add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
-    add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
-    add("--threads", default="0", metavar="N", help="processor threads to use, 0 for all (0)")
-    add("--debug", action="store_true", help="tell errors with all their details, on stderr")
-    add_models_argument(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_family_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from pipelines.runtime import device as devices
+from pipelines.runtime.placement import TILE
 from pipelines.spec.errors import BadPicture
 from pipelines.spec.families.base import LatentFormat
 from pipelines.spec.job import Job
@@ -52,11 +53,23 @@ def _with_room(pipe: Any, latents: torch.Tensor, note: Note) -> torch.Tensor:
         devices.forget_frames(error)
     devices.release(latents.device)
     note(TILED)
-    pipe.vae.enable_tiling()
-    try:
+    with _in_tiles(pipe.vae):
         return _decoded(pipe.vae, latents)
+
+
+@contextmanager
+def _in_tiles(vae: Any) -> Iterator[None]:
+    """Of `TILE` pixels a side at the most: a VAE takes tiles of the size it learned with, which saves nothing there."""
+    before = vae.tile_sample_min_size, vae.tile_latent_min_size
+    scale = 2 ** (len(vae.config.block_out_channels) - 1)
+    cells = min(before[1], TILE // scale)
+    vae.tile_sample_min_size, vae.tile_latent_min_size = cells * scale, cells
+    vae.enable_tiling()
+    try:
+        yield
     finally:
-        pipe.vae.disable_tiling()
+        vae.disable_tiling()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = before
 
 
 def _at_full_precision(pipe: Any, latents: torch.Tensor, note: Note) -> torch.Tensor:

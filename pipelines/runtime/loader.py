@@ -19,6 +19,7 @@ from accelerate import init_empty_weights
 from safetensors import safe_open
 
 from pipelines.library.single_file import SETTINGS, read
+from pipelines.library.weights import weight_files
 from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
@@ -210,7 +211,7 @@ def _denoiser(wanted: _Wanted) -> torch.nn.Module:
 
 def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
     """Copied, never mapped: a file that shrinks later must not take the process with it."""
-    for path in _weight_files(wanted.folder):
+    for path in weight_files(wanted.folder):
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - it is no dict
                 wanted.job.check()
@@ -219,19 +220,8 @@ def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, tensor.to(wanted.device, dtype, copy=True)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """One file, or the shards of one; a half precision variant only where the full one is not there."""
-    found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())  # a pipe would never end
-    plain = [path for path in found if ".fp16." not in path.name and ".non_ema." not in path.name]
-    if not found:
-        raise ModelError(
-            f"There is no .safetensors file: {folder}", "Pickle files (.bin, .ckpt) are never loaded."
-        )
-    return plain or found
-
-
 def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
-    weights = _weight_files(wanted.folder)
+    weights = weight_files(wanted.folder)
     variant = "fp16" if all(".fp16." in path.name for path in weights) else None
     build = getattr(transformers, wanted.class_name)
     module = build.from_pretrained(

@@ -22,6 +22,7 @@ from pipelines.library.models import INDEX
 from pipelines.library.own_facts import read_json
 from pipelines.library.side_facts import FACTS, FAMILY
 from pipelines.library.single_file import CONFIGS, SETTINGS, WORD_FILES
+from pipelines.library.weights import weight_files
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
@@ -88,7 +89,7 @@ def refuse(record: ModelRecord, family: Family) -> None:
 
 def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:
     places, shapes, dtypes = {}, {}, {}
-    for path in _weight_files(part):
+    for path in weight_files(part):
         header = read_header(path)
         places |= dict.fromkeys(header.shapes, path)
         shapes |= header.shapes
@@ -100,12 +101,6 @@ def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:
             kind = file.get_tensor(each.sources[0]).dtype
         like = each.make(*(torch.empty(shapes[name], dtype=kind, device="meta") for name in each.sources))
         yield _Tensor(row.prefix + each.name, dtype, like, each, tuple(places[name] for name in each.sources))
-
-
-def _weight_files(part: Path) -> list[Path]:
-    """Of the full precision where both are there, as the engine loads it."""
-    found = sorted(path for path in part.glob("*.safetensors") if path.is_file())
-    return [path for path in found if ".fp16." not in path.name and ".non_ema." not in path.name] or found
 
 
 def _metadata(record: ModelRecord, folder: Path, family: Family) -> dict[str, str]:

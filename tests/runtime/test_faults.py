@@ -1,6 +1,7 @@
 """What goes wrong on a device, scripted into the parts of a real model: G1 to G6 and G17."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -95,6 +96,26 @@ def test_out_of_memory_in_decode_is_tried_once_in_tiles(engine, tiny_model, monk
     assert notes(events) == [decoding.TILED]
     assert isinstance(events[-1], ImageSaved)
     assert not vae.use_tiling
+
+
+def test_tiles_are_smaller_than_the_picture_of_a_vae_that_learned_on_large_ones(
+    engine, tiny_model, monkeypatch
+):  # G2
+    """SDXL's learned on 1024 pixels, and in tiles of that size 1024 pixels take as much as in one piece."""
+    job = job_of(tiny_model)
+    vae = model_of(engine, job).vae
+    monkeypatch.setattr(vae, "decode", failing_first(vae, 1))
+    monkeypatch.setattr(vae, "tile_latent_min_size", 128)
+    monkeypatch.setattr(vae, "tile_sample_min_size", 1024)
+    widths = []
+    handle = vae.decoder.register_forward_pre_hook(lambda _m, args: widths.append(args[0].shape[-1]))
+    latents = torch.zeros(1, 4, 96, 96)
+    with torch.no_grad():
+        pixels = decoding._with_room(SimpleNamespace(vae=vae), latents, lambda _note: None)
+    handle.remove()
+    assert pixels.shape[-2:] == (768, 768)
+    assert max(widths) == decoding.TILE // 8
+    assert (vae.tile_latent_min_size, vae.tile_sample_min_size) == (128, 1024)
 
 
 def test_out_of_memory_in_tiles_too_fails_the_job(engine, tiny_model, out, monkeypatch):  # G2

@@ -1,0 +1,270 @@
+"""Where the parts of a model lie, and when, so that a picture fits the device: `plan`, a pure function.
+
+Ways to make it fit are tried in the order of what they cost, and the first that fits is taken:
+1. everything stays on the card; 2. text encoders leave it once the prompt is read; 3. one stage at a time, the other
+parts wait in RAM; 4. a part of the denoiser stays and the rest of it streams (residency.py), up to all of it.
+A VAE that does not fit even alone decodes in tiles; text encoders for which RAM is too small are read anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum, StrEnum
+
+from pipelines.runtime.activations import MIB, Activations
+from pipelines.runtime.residency import Streaming, least, streaming
+from pipelines.spec.sizes import Network, Shape, Sizes
+
+TILE = 512  # pixels a side
+RESERVE = int(0.9 * 2**30)  # CUDA's own context, and the desktop's windows
+_AGAIN = 0.85  # of what a stage was thought to take, when it ran out of memory
+
+
+class Rung(IntEnum):
+    """From quick to slow."""
+
+    RESIDENT = 0
+    ENCODERS_LEAVE = 1
+    STAGES = 2
+    PARTIAL = 3
+    STREAMED = 4
+    NONE = 5  # it does not fit
+
+
+class Stage(StrEnum):
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Bytes that are free, `vram` without what must stay so. No `device`: all lies in RAM and `vram` is not looked at.
+
+    `copy_ratio` is the time to copy all of a denoiser to the device over that of one of its steps; measured, or 1.
+    `limits` are those of single stages, after they ran out of memory.
+    """
+
+    vram: int
+    ram: int
+    device: bool = True
+    copy_ratio: float = 1.0
+    limits: Mapping[Stage, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_card(cls, vram: int, ram: int) -> Budget:
+        """Of a card of so many bytes with nothing on it but the desktop."""
+        return cls(vram=max(0, vram - RESERVE), ram=ram)
+
+    def most(self, stage: Stage) -> int:
+        free = self.vram if self.device else self.ram
+        return min(free, self.limits.get(stage, free))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Of one part. `always` on the device, or only for its `stage`; of `size_bytes` so many `stay` there in its stage.
+
+    The rest streams through an `arena` of `slots` of its largest block. `streamed` are those blocks' places among all.
+    """
+
+    name: str
+    model: str
+    stage: Stage
+    size_bytes: int
+    stays: int
+    always: bool
+    streamed: tuple[int, ...] = ()
+    slots: float = 0
+    arena: int = 0
+
+    @property
+    def on_device(self) -> int:
+        return self.stays + self.arena
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """`peaks` in bytes by stage. `tile` is 0 where the picture is decoded in one piece.
+
+    `from_file`: text encoders do not wait in RAM but are read again for the next prompt. `fits` is False on the rung
+    NONE, whose peaks are the least there is.
+    """
+
+    rung: Rung
+    parts: tuple[Place, ...]
+    added: int
+    tile: int
+    from_file: bool
+    peaks: Mapping[Stage, int]
+    peak_vram: int
+    peak_ram: int
+    device: bool
+    asked: tuple[Sizes, Budget, Shape, Activations] = field(repr=False, compare=False)
+
+    @property
+    def fits(self) -> bool:
+        return self.rung is not Rung.NONE
+
+    @property
+    def streamed_bytes(self) -> int:
+        """What crosses the bus in a step of the denoiser that streams most."""
+        return max((p.size_bytes - p.stays for p in self.parts if p.stage is Stage.DENOISE), default=0)
+
+    def cheaper(self, stage: Stage) -> Placement:
+        """The next plan down, after `stage` ran out of memory: one that takes clearly less there. May not fit."""
+        sizes, budget, shape, activations = self.asked
+        limits = {**budget.limits, stage: int(_AGAIN * self.peaks[stage])}
+        return plan(sizes, replace(budget, limits=limits), shape, activations)
+
+
+def plan(sizes: Sizes, budget: Budget, shape: Shape, activations: Activations) -> Placement:
+    """The quickest placement that stays within the budget, or one on the rung NONE that says what is needed."""
+    asked = (sizes, budget, shape, activations)
+    for way in _ways(budget.device):
+        if (found := _placed(way, asked)) is not None:
+            return found
+    return _least(asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    rung: Rung
+    tile: int
+    from_file: bool
+
+
+def _ways(device: bool) -> Iterator[_Way]:
+    """A processor has no second memory to stream from: there parts leave by being forgotten."""
+    rungs = (Rung.RESIDENT, Rung.ENCODERS_LEAVE, Rung.STAGES, *((Rung.PARTIAL,) if device else ()))
+    for from_file in (False, True):
+        for tile in (0, TILE):
+            for rung in rungs:
+                if device or rung is Rung.RESIDENT or from_file:
+                    yield _Way(rung, tile, from_file)
+
+
+def _placed(
+    way: _Way, asked: tuple[Sizes, Budget, Shape, Activations], most: Mapping[Stage, int] | None = None
+) -> Placement | None:
+    """None where it does not fit. `most` overrules the budget: how much each stage may take."""
+    sizes, budget, shape, activations = asked
+    room = most or {stage: budget.most(stage) for stage in Stage}
+    needs = _needs(way, shape, activations)
+    parts = tuple(_parts(way, sizes, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
+    peaks = {stage: needs[stage] + _lying(parts, stage, sizes.added) for stage in Stage}
+    waiting = _waiting(way, sizes, parts) if budget.device else 0
+    if most is None and (
+        any(peaks[stage] > room[stage] for stage in Stage) or (budget.device and waiting > budget.ram)
+    ):
+        return None
+    rung = way.rung
+    denoisers = [part for part in parts if part.stage is Stage.DENOISE]
+    if rung is Rung.PARTIAL and all(len(p.streamed) == _blocks(sizes, p) for p in denoisers):
+        rung = Rung.STREAMED
+    peak = max(peaks.values())
+    vram, ram = (peak, waiting) if budget.device else (0, peak)
+    return Placement(
+        rung=rung, parts=parts, added=sizes.added, tile=way.tile, from_file=way.from_file, peaks=peaks,
+        peak_vram=vram, peak_ram=ram, device=budget.device, asked=asked,
+    )  # fmt: skip
+
+
+def _needs(way: _Way, shape: Shape, activations: Activations) -> dict[Stage, int]:
+    return {
+        Stage.ENCODE: activations.encode(shape),
+        Stage.DENOISE: activations.denoise(shape),
+        Stage.DECODE: activations.decode(shape, way.tile),
+    }
+
+
+def _parts(way: _Way, sizes: Sizes, room: Mapping[Stage, int], budget: Budget) -> Iterator[Place]:
+    """`room` is what each stage leaves to weights."""
+    for network in sizes.encoders:
+        always = way.rung is Rung.RESIDENT
+        others = sum(n.size_bytes for n in sizes.encoders if n.model == network.model and n is not network)
+        free = room[Stage.ENCODE] - others if way.rung >= Rung.STAGES and budget.device else None
+        yield _place(network, Stage.ENCODE, always, free, budget.copy_ratio)
+    for network in sizes.denoisers:
+        always = way.rung <= Rung.ENCODERS_LEAVE
+        free = room[Stage.DENOISE] - sizes.added if way.rung is Rung.PARTIAL else None
+        yield _place(network, Stage.DENOISE, always, free, budget.copy_ratio)
+    always = way.rung <= Rung.ENCODERS_LEAVE
+    yield Place(
+        name="vae", model="", stage=Stage.DECODE, size_bytes=sizes.vae, stays=sizes.vae, always=always
+    )
+
+
+def _place(network: Network, stage: Stage, always: bool, room: int | None, copy_ratio: float) -> Place:
+    """Whole, unless there is `room` for a part of it only."""
+    size = network.size_bytes
+    place = Place(
+        name=network.name, model=network.model, stage=stage, size_bytes=size, stays=size, always=always
+    )
+    if room is None or size <= room:
+        return place
+    blocks = tuple(block.size_bytes for block in network.blocks)
+    found = streaming(blocks, room - network.rest, copy_ratio)
+    return place if found is None else _streaming(place, found)
+
+
+def _streaming(place: Place, found: Streaming) -> Place:
+    stays = place.size_bytes - found.streamed_bytes
+    return replace(place, stays=stays, streamed=found.streamed, slots=found.slots, arena=found.arena)
+
+
+def _blocks(sizes: Sizes, place: Place) -> int:
+    networks = (n for n in sizes.denoisers if (n.name, n.model) == (place.name, place.model))
+    return len(next(networks).blocks)
+
+
+def _lying(parts: tuple[Place, ...], stage: Stage, added: int) -> int:
+    """Bytes of weights on the device in a stage: what is there always, and the stage's own parts, model by model."""
+    always = sum(part.on_device for part in parts if part.always)
+    visits = dict[str, int]()
+    for part in parts:
+        if part.stage is stage and not part.always:
+            visits[part.model] = visits.get(part.model, 0) + part.on_device
+    own = max(visits.values(), default=0)
+    stays_for_all = any(part.always for part in parts if part.stage is Stage.DENOISE)
+    if stage is Stage.ENCODE and stays_for_all and own:
+        return own  # a new prompt sends the others to RAM for as long as it is read
+    return always + own + (added if stage is Stage.DENOISE or stays_for_all else 0)
+
+
+def _waiting(way: _Way, sizes: Sizes, parts: tuple[Place, ...]) -> int:
+    """RAM for the parts that leave the device, or never lie there whole."""
+    if way.rung is Rung.RESIDENT:
+        return 0
+    encoders = 0 if way.from_file else sum(network.size_bytes for network in sizes.encoders)
+    return encoders + sum(part.size_bytes for part in parts if part.stage is not Stage.ENCODE) + 64 * MIB
+
+
+def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
+    """What takes least of everything, to be told how much that is."""
+    sizes, budget, shape, activations = asked
+    way = _Way(Rung.PARTIAL if budget.device else Rung.STAGES, TILE, True)
+    needs = _needs(way, shape, activations)
+    most = dict(needs)
+    for stage, networks in ((Stage.ENCODE, sizes.encoders), (Stage.DENOISE, sizes.denoisers)):
+        models = {network.model for network in networks}
+        most[stage] += sizes.added if stage is Stage.DENOISE else 0
+        most[stage] += max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)
+    placed = _placed(way, asked, most)
+    assert placed is not None
+    return replace(placed, rung=Rung.NONE)
+
+
+def _least_of(networks: Sequence[Network]) -> int:
+    """Of networks that lie there together: the largest streams, the others are whole."""
+    whole = sum(network.size_bytes for network in networks)
+    return min(whole - max(0, _sum(network) - least(_sizes(network))) for network in networks)
+
+
+def _sizes(network: Network) -> tuple[int, ...]:
+    return tuple(block.size_bytes for block in network.blocks)
+
+
+def _sum(network: Network) -> int:
+    return sum(_sizes(network))
