@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from desktop.tasks import Tasks
 from pipelines.spec.errors import EngineError
@@ -25,7 +26,10 @@ class NoteKeeper:
         self.notes: dict[str, ModelNote] = {}
         self._data, self._tasks, self._failed = data, tasks, failed
         self._store: ModelNotes | None = None
-        self._unwritten: dict[str, ModelNote] = {}
+        self._changed: dict[
+            str, dict[str, Any]
+        ] = {}  # in this run: by path the fields with their last values
+        self._unwritten: dict[str, set[str]] = {}
         self._lock = threading.Lock()
         self._writing = threading.Lock()
 
@@ -44,9 +48,10 @@ class NoteKeeper:
         return self._store.set_aside if self._store is not None else None
 
     def set_read(self, notes: dict[str, ModelNote]) -> None:
-        """What the file holds; what is not yet in it comes on top."""
+        """What the file held when it was read; what was changed in this run comes on top."""
         with self._lock:
-            self.notes = {**notes, **self._unwritten}
+            over = {path: replace(notes.get(path, NO_NOTE), **told) for path, told in self._changed.items()}
+            self.notes = {**notes, **over}
             left = bool(self._unwritten)
         if left:
             self._tasks.run(self._write, None, self._failed)
@@ -55,23 +60,32 @@ class NoteKeeper:
         return self.notes.get(path, NO_NOTE)
 
     def keep(self, path: str, note: ModelNote) -> None:
+        """Only what differs is written: the file may hold more than was ever read of it."""
+        before = self.note(path)
+        told = {f.name: getattr(note, f.name) for f in fields(note)
+                if getattr(note, f.name) != getattr(before, f.name)}  # fmt: skip
         self.notes = {**self.notes, path: note}
         with self._lock:
-            self._unwritten[path] = note
+            self._changed.setdefault(path, {}).update(told)
+            self._unwritten.setdefault(path, set()).update(told)
         self._tasks.run(self._write, None, self._failed)
 
     def _write(self) -> None:
         """All that is not written, one writer at a time, so that of two the newer stays."""
         with self._writing:
             with self._lock:
-                batch = dict(self._unwritten)
+                paths = list(self._unwritten)
             if self._store is None:
                 return
-            for path, note in batch.items():
-                self._store.keep(path, note)
+            for path in paths:
                 with self._lock:
-                    if self._unwritten.get(path) is note:
-                        del self._unwritten[path]
+                    names, told = self._unwritten.pop(path, set()), dict(self._changed[path])
+                try:
+                    self._store.keep(path, replace(NO_NOTE, **told), names)
+                except EngineError:
+                    with self._lock:
+                        self._unwritten.setdefault(path, set()).update(names)
+                    raise
 
     def close(self) -> None:
         """Writes what is left."""

@@ -113,7 +113,7 @@ def _fits(lender: ModelRecord, need: str, record: ModelRecord) -> bool:
 def _words(places: Sequence[str], folders: Sequence[ModelRecord], part: str) -> str:
     """The folder of a tokenizer.json of T5; empty when there is none."""
     return next(
-        (str(folder) for folder in _word_folders(places, folders, part) if (folder / WORDS).is_file()), ""
+        (str(folder) for folder in _word_folders(places, folders, part) if os.path.isfile(folder / WORDS)), ""
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 # The largest real ones (FLUX, a LoRA with all its training tags, a language model's words) have 1 to 20 MB.
 MAX_HEADER_BYTES = 32_000_000
+MAX_SIDES = 8
 MAX_TENSORS = 100_000  # ten times those of a LoRA with every layer of SDXL
 
 _TORCH = {

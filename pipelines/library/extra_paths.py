@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.load(data.decode("utf-8-sig"), _Plain)
     except OSError as error:
         raise ModelError(f"{path.name} cannot be read: {error.strerror}.", _HINT) from error
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, OverflowError, AttributeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+        AttributeError,
+        LookupError,
+    ) as error:
         why = getattr(error, "problem", None) or error
         raise ModelError(f"{path.name} is not the plain YAML it should be ({_short(why)}).", _HINT) from error
     if value is None:
@@ -81,13 +90,16 @@ def _folders(section: dict[Any, Any], home: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _joined(start: Path, text: str) -> Path:
-    told = os.path.expanduser(os.path.expandvars(text.strip()))
+    told = os.path.expandvars(text.strip())
+    with contextlib.suppress(ValueError):  # a home with a NUL in its name
+        told = os.path.expanduser(told)
     return Path(os.path.normpath(start / told))
 
 
 def _is_place(folder: Path) -> bool:
     """A whole drive is none: it would be searched through."""
     try:
-        return folder.parent != folder and folder.is_dir()
+        real = os.path.realpath(folder)
+        return os.path.dirname(real) != real and os.path.isdir(real)
     except (OSError, ValueError):
         return False

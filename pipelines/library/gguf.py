@@ -8,12 +8,11 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO
 
-from pipelines.library.contents import MAX_HEADER_BYTES, MAX_TENSORS, Contents, Damaged, count
+from pipelines.library.contents import MAX_HEADER_BYTES, MAX_SIDES, MAX_TENSORS, Contents, Damaged, count
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_FACTS = 100_000
-MAX_SIDES = 8
 # What city96/ComfyUI-GGUF writes where a tensor had to be reshaped to be quantised.
 _REAL_SHAPE = "comfy.gguf.orig_shape."
 _KEPT = 8  # longer lists are a language model's words
@@ -169,5 +168,7 @@ def _row(reader: _Reader) -> tuple[str, str, tuple[int, ...], int, int]:
 def _real(metadata: dict[str, str], name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape before it was made to fit the blocks; only one of as many numbers."""
     words = metadata.get(f"{_REAL_SHAPE}{name}", "").split()
+    if len(words) > MAX_SIDES or any(len(word) > 20 for word in words):
+        return shape
     real = tuple(int(word) for word in words if word.isdecimal())
     return real if real and count(real) == count(shape) else shape

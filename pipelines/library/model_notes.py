@@ -11,18 +11,19 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipelines.library.database import BUSY_S, is_damage, moved_aside
 from pipelines.library.index_rows import key_of
 from pipelines.spec.errors import EngineError, RequestError
-from pipelines.spec.model_note import NO_NOTE, ModelDefaults, ModelNote
+from pipelines.spec.model_note import ModelDefaults, ModelNote
 from pipelines.spec.request import GenerationRequest
 
 VERSION = 1
 FILE = "model_notes.sqlite3"
 MAX_TEXT = 20_000
+FIELDS = ("text", "favourite", "used", "defaults")
 _LOG = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE note (
@@ -65,19 +66,22 @@ class ModelNotes:
                 _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, self.set_aside)
                 self._connection = _opened(path)
 
-    def keep(self, path: str, note: ModelNote, sha256: str = "") -> None:
-        """On return it is on disk. A note without anything in it leaves no row."""
+    def keep(self, path: str, note: ModelNote, fields: Collection[str] = FIELDS, sha256: str = "") -> None:
+        """Writes those `fields` of the note and leaves the others as they are on disk, where it is on return.
+
+        A note without anything in it leaves no row.
+        """
         row = (key_of(path), sha256, _storable(note.text), note.favourite, note.used, _defaults_text(note))
+        changes = "".join(f", {field} = excluded.{field}" for field in FIELDS if field in fields)
         with self._transaction() as connection:
-            if note == NO_NOTE:
-                connection.execute("DELETE FROM note WHERE path = ?", (key_of(path),))
-                return
             connection.execute(
                 f"INSERT INTO note ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET"
-                " sha256 = CASE excluded.sha256 WHEN '' THEN sha256 ELSE excluded.sha256 END,"
-                " text = excluded.text, favourite = excluded.favourite, used = excluded.used,"
-                " defaults = excluded.defaults",
+                f" sha256 = CASE excluded.sha256 WHEN '' THEN sha256 ELSE excluded.sha256 END{changes}",
                 row,
+            )
+            connection.execute(
+                "DELETE FROM note WHERE path = ? AND text = '' AND NOT favourite AND NOT used AND defaults = ''",
+                (key_of(path),),
             )
 
     def all(self) -> dict[str, ModelNote]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from pipelines.library.contents import MAX_HEADER_BYTES, MAX_TENSORS, Contents, Damaged
+from pipelines.library.contents import MAX_HEADER_BYTES, MAX_SIDES, MAX_TENSORS, Contents, Damaged
 
 METADATA = "__metadata__"
 _QUOTED = b'"__metadata__"'
@@ -123,6 +123,8 @@ def _tensors(entries: dict[str, Any]) -> tuple[dict[str, tuple[int, ...]], dict[
         raise Damaged("has a damaged header")
     if unknown := [kind for kind in kinds if kind not in _BITS]:
         raise Damaged(f"holds numbers of a type that is not known ({str(unknown[0])[:40]})")
+    if max(map(len, sides), default=0) > MAX_SIDES:  # the product of thousands of sides takes minutes
+        raise Damaged("has a damaged header: a tensor of too many sides")
     shapes = list(map(tuple, sides))
     bits = [prod(shape) * _BITS[kind] for kind, shape in zip(kinds, shapes, strict=True)]
     if bits != [(end - begin) * 8 for begin, end in places]:

@@ -144,6 +144,14 @@ def expanded(roots: Iterable[Path]) -> tuple[Path, ...]:
 def tree_of(root: Path) -> Tree | None:
     """None for a folder that no program here known laid out. Never raises for a bad tree."""
     root = Path(os.path.abspath(root))
+    try:
+        return _tree_of(root)
+    except (OSError, ValueError) as error:  # what is locked, or a name that no system takes
+        _LOG.warning("%s cannot be looked through as a program's folder (%s)", root, error)
+        return None
+
+
+def _tree_of(root: Path) -> Tree | None:
     tool, home = _owner(root)
     if tool is None:
         return None
@@ -162,14 +170,14 @@ def _owner(root: Path) -> tuple[_Tool | None, Path]:
     """With the folder that is the root proper, as one may point at what was unpacked."""
     for tool in _TOOLS:
         for home in (root, root / tool.inner) if tool.inner else (root,):
-            if any(all((home / mark).exists() for mark in marks) for marks in tool.marks):
+            if any(all(os.path.exists(home / mark) for mark in marks) for marks in tool.marks):
                 return tool, home
     return None, root
 
 
 def _tops(tool: _Tool, home: Path, problems: list[str]) -> Iterator[Path]:
     tops = [home / top for top in tool.tops]
-    if tool.name == "InvokeAI" and (home / "invokeai.yaml").is_file():
+    if tool.name == "InvokeAI" and os.path.isfile(home / "invokeai.yaml"):
         from pipelines.library.extra_paths import read_yaml  # YAML is seldom needed, and not at the start
 
         try:
@@ -178,7 +186,13 @@ def _tops(tool: _Tool, home: Path, problems: list[str]) -> Iterator[Path]:
                 tops = [home / os.path.expanduser(told.strip())]
         except ModelError as error:
             problems.append(str(error))
-    yield from (top for top in tops if top.is_dir() and top.parent != top)
+    yield from (top for top in tops if os.path.isdir(top) and not is_drive(top))
+
+
+def is_drive(folder: Path) -> bool:
+    """A whole drive would be searched through, whatever leads to it."""
+    real = os.path.realpath(folder)
+    return os.path.dirname(real) == real
 
 
 def _places(top: Path) -> Iterator[Place]:
@@ -191,7 +205,7 @@ def _places(top: Path) -> Iterator[Place]:
     except OSError:
         return
     known = ((top / name, _kind(name)) for name in names)
-    yield from (Place(path, kind) for path, kind in known if kind and path.is_dir())
+    yield from (Place(path, kind) for path, kind in known if kind and os.path.isdir(path))
     yield Place(top)
 
 

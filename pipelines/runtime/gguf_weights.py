@@ -20,8 +20,15 @@ def packed(raw: torch.Tensor, place: Place) -> torch.Tensor:
     """The bytes of a tensor as rows of blocks: [rows, bytes of a row]."""
     kind = gguf.GGMLQuantizationType[place.dtype]
     block, size = gguf.GGML_QUANT_SIZES[kind]
-    rows = raw.view(-1, place.shape[-1] // block * size)
+    # Rows that are no whole blocks were made so to be packed at all: their shape is right only once they are widened.
+    whole = place.shape[-1] % block == 0
+    rows = raw.view(-1, place.shape[-1] // block * size if whole else size)
     return GGUFParameter(rows, quant_type=kind)  # pyright: ignore[reportCallIssue] - its __new__ has it
+
+
+def has_shape(tensor: Any, shape: tuple[int, ...]) -> bool:
+    """Whether the packed numbers are laid out as a weight of this shape."""
+    return tuple(tensor.quant_shape) == tuple(shape)
 
 
 def is_packed(tensor: torch.Tensor) -> bool:

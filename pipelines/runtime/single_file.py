@@ -121,7 +121,8 @@ class FileLoad:
         packed = {
             name: state.pop(name) for name in [n for n, t in state.items() if gguf_weights.is_packed(t)]
         }
-        for name in [name for name in packed if not _is_linear(module, name)]:
+        fits = {name for name, t in packed.items() if gguf_weights.has_shape(t, names[name].shape)}
+        for name in [name for name in packed if name not in fits or not _is_linear(module, name)]:
             state[name] = gguf_weights.widened(packed.pop(name), names[name].shape, self.precision.compute)
         gguf_weights.put(module, packed, self.precision.compute)
         _tied(module).load_state_dict(state, strict=False, assign=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipelines.library.beside import opened
 from pipelines.library.files import publish, remove, write_temporary
-from pipelines.library.header import AGAIN, OTHER, read_header
+from pipelines.library.header import AGAIN, OTHER, Header, read_header
 from pipelines.spec.errors import BrokenModel, ModelError, OutOfMemory, UnsafeModel
 
 START_S = 180.0  # until torch is there, on the slowest of disks
@@ -54,13 +54,24 @@ def unpickle(
         answer = _answer(path, part, size, check, timeout_s)
         if (kind := answer.get("kind")) is not None:
             raise _error(name, str(kind), str(answer.get("what", "")))
-        header = read_header(part)  # what came out of that process is not taken on trust
+        header = _checked_result(part, name)
         if len(header.shapes) != answer.get("tensors"):
             raise BrokenModel(f"{name} could not be converted: not all of it came out.", AGAIN)
         publish(part, out)
     finally:
         remove(part)
-    return Unpickled(len(header.shapes), tuple(map(str, answer.get("left_out", ()))))
+    left_out = [*map(str, answer.get("left_out", ()))]
+    if more := answer.get("more"):
+        left_out.append(f"{more} more")
+    return Unpickled(len(header.shapes), tuple(left_out))
+
+
+def _checked_result(part: Path, name: str) -> Header:
+    """What came out of that process is not taken on trust."""
+    try:
+        return read_header(part)
+    except ModelError as error:
+        raise BrokenModel(f"{name} could not be converted: what came out is no whole file.", OTHER) from error
 
 
 def _checked(path: Path, name: str) -> int:
@@ -93,7 +104,14 @@ def _check_zip(file: Any, name: str, size: int) -> None:
 def _answer(
     path: Path, part: Path, size: int, check: Callable[[], None] | None, timeout_s: float
 ) -> dict[str, Any]:
-    asked = json.dumps({"path": os.fspath(path.absolute()), "out": os.fspath(part.absolute()), "size": size})
+    asked = json.dumps(
+        {
+            "path": os.fspath(path.absolute()),
+            "out": os.fspath(part.absolute()),
+            "size": size,
+            "seconds": timeout_s,
+        }
+    )
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-I", "-c", _CHILD.format(root=str(_ROOT))]

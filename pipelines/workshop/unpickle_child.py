@@ -45,6 +45,7 @@ _FORBIDDEN = (
     "signal.", "winreg.", "tempfile.", "code.__new__", "sys.addaudithook",
 )  # fmt: skip
 _ALLOWED = ("os.listdir", "os.scandir")
+MAX_NAMED = 100  # of what is left out; the rest is counted
 MAX_DEPTH = 8
 MAX_TENSORS = 200_000
 MAX_TEXT = 10_000
@@ -72,7 +73,7 @@ class Refused(Exception):
 def main() -> None:
     asked = json.loads(sys.stdin.read())
     try:
-        _bound(asked["size"])
+        _bound(asked["size"], asked["seconds"])
         answer = unpickled(asked["path"], asked["out"], asked["size"])
     except Refused as error:
         answer = {"kind": error.kind, "what": str(error)[:300]}
@@ -84,12 +85,21 @@ def main() -> None:
     sys.stdout.flush()
 
 
-def _bound(size: int) -> None:
-    """Memory for the file and twice the copy of it, and no core file; where the system has such bounds."""
+def _die_with_parent() -> None:
+    """So that a parent that was killed leaves nobody behind; Linux alone has it."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+
+
+def _bound(size: int, seconds: float) -> None:
+    """Memory for the file and twice the copy of it, so much time, no core file; where the system has such bounds."""
     try:
         import resource
     except ImportError:  # Windows
         return
+    _die_with_parent()
     used = 0
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm") as file:
@@ -98,6 +108,7 @@ def _bound(size: int) -> None:
         (resource.RLIMIT_AS, used + 3 * size + (1 << 30)),
         (resource.RLIMIT_FSIZE, 2 * size + (64 << 20)),
         (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, int(seconds) + 1),
     ):
         try:
             resource.setrlimit(what, (most, most))
@@ -123,7 +134,11 @@ def unpickled(path: str, out: str, size: int) -> dict[str, Any]:
         write(file, entries, metadata, lambda _done, _size: None)
         file.flush()
         os.fsync(file.fileno())
-    return {"tensors": len(entries), "left_out": left_out}
+    return {
+        "tensors": len(entries),
+        "left_out": left_out[:MAX_NAMED],
+        "more": max(0, len(left_out) - MAX_NAMED),
+    }
 
 
 def _loaded(path: str) -> Any:
@@ -185,18 +200,28 @@ def weights_of(loaded: Any) -> tuple[dict[str, torch.Tensor], dict[str, str], li
             ]
             metadata |= _texts(loaded)
         elif _holds_tensors(loaded.get(EMBEDDING)):
-            table = {"emb_params": next(iter(loaded[EMBEDDING].values()))}
+            first, *others = loaded[EMBEDDING].items()
+            table = {"emb_params": first[1]}
+            left_out += [str(name)[:80] for name, _value in others]
             metadata |= _texts(loaded)
     elif isinstance(loaded, torch.Tensor):
         table = {"weight": loaded}
     tensors: dict[str, torch.Tensor] = {}
-    for name, value in _flat(table):
+    for count, (name, value) in enumerate(_flat(table)):
+        if count > 2 * MAX_TENSORS:
+            raise Refused("broken", "it has more entries than any model")
         if not isinstance(value, torch.Tensor):
             if text := _text(value):
                 metadata.setdefault(name, text)
             else:
                 left_out.append(name)
-        elif value.layout != torch.strided or value.dtype not in DTYPES or value.is_meta:
+        elif (
+            value.layout != torch.strided
+            or value.dtype not in DTYPES
+            or value.is_meta
+            or name in tensors
+            or name == "__metadata__"
+        ):
             left_out.append(name)
         elif len(tensors) < MAX_TENSORS:
             tensors[name] = value
@@ -224,10 +249,16 @@ def _is_much(value: Any) -> bool:
 
 
 def _texts(table: Mapping[Any, Any]) -> dict[str, str]:
-    return {str(name)[:80]: text for name, value in table.items() if (text := _text(value))}
+    return {
+        str(name)[:80].encode("utf-8", "replace").decode(): text
+        for name, value in table.items()
+        if (text := _text(value))
+    }
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, int) and abs(value) >> 4096:
+        return ""
     if isinstance(value, str | int | float):
         return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()
     return ""

@@ -204,3 +204,11 @@ def test_the_formats_own_bad_headers():
         except ModelError:
             answer = "refused"
         assert row["promise"].startswith(answer), row["file"]
+
+
+def test_a_shape_of_thousands_of_sides_is_refused_at_once(tmp_path):
+    """Their product alone took minutes."""
+    header = {"a": {"dtype": "U8", "shape": [9] * 200_000 + [0], "data_offsets": [0, 0]}}
+    with pytest.raises(BrokenModel) as caught:
+        read(tmp_path, packed(header, b""))
+    assert "too many sides" in caught.value.message

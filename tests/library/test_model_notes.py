@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.library.hash_lane import keep_hashes
 from pipelines.library.index import ModelIndex
-from pipelines.library.model_notes import VERSION, ModelNotes
+from pipelines.library.model_notes import FILE, VERSION, ModelNotes
 from pipelines.spec.errors import EngineError
 from pipelines.spec.model_note import NO_NOTE, ModelDefaults, ModelNote
 from pipelines.spec.request import Sampling, Size
@@ -123,3 +123,13 @@ def test_a_place_that_cannot_be_written_is_an_expected_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EngineError, match="cannot be used"):
         ModelNotes(tmp_path / "file" / "model_notes.sqlite3")
+
+
+def test_a_change_of_one_field_leaves_what_was_never_read(tmp_path):
+    """The window may have begun without the notes; a picture made then must not blank them."""
+    with closing(ModelNotes(tmp_path / FILE)) as notes:
+        notes.keep("/m.safetensors", ModelNote(text="mine", favourite=True))
+        notes.keep("/m.safetensors", ModelNote(used=7.0), fields=("used",))
+        assert notes.all()["/m.safetensors"] == ModelNote(text="mine", favourite=True, used=7.0)
+        notes.keep("/m.safetensors", ModelNote(), fields=("text", "favourite", "used"))
+        assert notes.all() == {}

@@ -316,3 +316,23 @@ def test_an_empty_repository_holds_nothing(tmp_path):
     (tmp_path / "models--owner--gone" / "snapshots").mkdir(parents=True)
     (tmp_path / "models--owner--none").mkdir()
     assert scan([tmp_path]) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'models_dir: "~\\0"',
+        "a: !!bool q",
+        'a: !!int ""',
+        f"models_dir: {'a' * 60_000}",
+        "models_dir: ../../../../../../..",
+    ],
+)
+def test_one_odd_value_costs_that_tree_alone(tmp_path, text):
+    """And what leads to a whole drive is no place, however it is written."""
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "invokeai.yaml").write_text(text)
+    build(tmp_path / "mine", ("a.safetensors",))
+    folders = expanded([tmp_path / "tool", tmp_path / "mine"])
+    assert tmp_path / "mine" in folders
+    assert not any(os.path.realpath(folder) == "/" for folder in folders)

@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.library.models import demo_root, record_of
-from pipelines.runtime.gguf_weights import is_packed
+from pipelines.library.single_file import Place
+from pipelines.runtime.gguf_weights import has_shape, is_packed, packed, widened
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
@@ -145,3 +146,13 @@ def scan_loras() -> list[ModelRecord]:
     from pipelines.library.models import scan
 
     return [r for r in scan([demo_root()]) if r.kind is Kind.LORA]
+
+
+def test_weights_that_were_reshaped_to_be_packed_are_widened_to_their_own_shape():
+    """ComfyUI-GGUF packs rows of 640 numbers in blocks of 256 by reshaping, and notes the shape that they had."""
+    numbers = np.random.default_rng(0).standard_normal((64, 40), dtype=np.float32)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    raw = torch.from_numpy(quantize(numbers.reshape(-1, 256), kind).copy()).flatten()
+    weight = packed(raw, Place("Q8_0", (64, 40), 0, raw.numel()))
+    assert not has_shape(weight, (64, 40))  # so no layer is given it as it is
+    assert torch.allclose(widened(weight, (64, 40), torch.float32), torch.from_numpy(numbers), atol=0.05)

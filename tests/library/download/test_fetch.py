@@ -145,6 +145,14 @@ def etag_in_a_piece_changed(request, seen):
     request.say(206, OTHER[1000:], Content_Range=span, ETag='"second"')
 
 
+def date_in_a_piece_is_another(request, seen):
+    told = {"Last_Modified": "Thu, 26 Nov 2026 10:00:00 GMT"}
+    if not seen.range:
+        request.say(200, DATA, **told)
+        return
+    request.say(206, OTHER[1000:], Content_Range=f"bytes 1000-{len(DATA) - 1}/{len(DATA)}", **told)
+
+
 def piece_is_packed(request, seen):
     if not seen.range:
         ignores_range(request, seen)
@@ -163,7 +171,7 @@ def always_416(request, seen):
 
 VARIANTS = (
     ignores_range, other_piece, other_piece_of_the_right_length, other_total, no_piece_told,
-    etag_in_a_piece_changed, piece_is_packed, always_416,
+    etag_in_a_piece_changed, date_in_a_piece_is_another, piece_is_packed, always_416,
     whole(DATA, '"second"'),
 )  # fmt: skip
 
