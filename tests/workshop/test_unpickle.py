@@ -169,7 +169,7 @@ ALL = """
 import json, sys, os
 sys.path.append(sys.argv[1])
 from pipelines.workshop.unpickle_child import Refused, unpickled, _bound
-_bound(sum(os.path.getsize(path) for path in sys.argv[2:]))
+_bound(sum(os.path.getsize(path) for path in sys.argv[2:]), 600)
 for path in sys.argv[2:]:
     out = path + ".out"
     open(out, "xb").close()
