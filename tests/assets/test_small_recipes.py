@@ -81,7 +81,7 @@ def test_nothing_of_this_computer_is_shipped_and_all_can_read_it(root):
 @pytest.mark.slow
 def test_the_judge_of_styles_tells_them_apart_after_seconds(root):
     """Far from its full training, but far from one in six too: 8 of 48 by chance, 17 once in a thousand."""
-    options = ["--work", str(root / "work" / "judge"), "--minutes", str(12 / 60), "--drawings", "48", "--batch", "16",
+    options = ["--work", str(root / "work" / "judge"), "--minutes", str(20 / 60), "--drawings", "48", "--batch", "16",
                "--unseen", "1"]  # fmt: skip
     style_reader.main(options)
     model = style_reader.load(root / "work" / "judge")

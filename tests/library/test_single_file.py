@@ -79,7 +79,8 @@ def test_a_part_that_is_not_in_the_file_makes_it_less_than_a_model():
 def test_numbers_that_need_a_scale_are_not_read_as_plain_ones():
     assert can_load(header(), "fp8_e4m3")
     assert not any(can_load(header(), word) for word in ("fp8_e4m3_scaled", "nf4", "int8", "svdquant"))
-    assert not can_load(header(container="gguf"), "Q4_0")
+    assert can_load(header(container="gguf", dtypes={"a": "Q4_0", "b": "F32"}), "Q4_0")
+    assert not can_load(header(container="gguf", dtypes={"a": "TQ1_0", "b": "F32"}), "TQ1_0")
 
 
 def test_the_last_step_of_pure_noise_is_told_by_its_mark(tmp_path):

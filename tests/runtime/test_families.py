@@ -231,6 +231,7 @@ def test_a_long_sdxl_prompt_is_read_in_chunks_by_both_encoders(engine, records):
 def test_the_sdxl_vae_decodes_in_float32_where_it_says_so(engine, records, monkeypatch):
     from pipelines.runtime import decoding
 
+    monkeypatch.setattr(devices, "computes_in", lambda *_: True)
     monkeypatch.setattr(engine.compute._loader, "_dtype", "float16")
     family, seen = by_id("sdxl"), []
     job = job_of(request_of(family), records["sdxl"])
