@@ -55,16 +55,19 @@ def words_folder() -> Path:
 def completed(records: Iterable[ModelRecord]) -> Iterator[ModelRecord]:
     """All records; those of denoisers are ready where everything that they lack is among the others."""
     every = tuple(records)
+    waiting = {r.path for r in every if r.state is State.INCOMPLETE and _waits(r)}  # of thousands hardly any
+    if not waiting:
+        yield from every
+        return
     lenders = sorted((r for r in every if r.kind in LENT and r.state is State.READY), key=_rank)
     folders = [r for r in every if r.format is Format.DIFFUSERS and r.family.startswith("flux")]
     for record in every:
-        yield _completed(record, lenders, folders) if _waits(record) else record
+        yield _completed(record, lenders, folders) if record.path in waiting else record
 
 
 def _waits(record: ModelRecord) -> bool:
     return (
         record.draws
-        and record.state is State.INCOMPLETE
         and record.format is Format.SINGLE_FILE
         and bool(record.family)
         and not record.sharded

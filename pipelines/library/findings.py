@@ -26,9 +26,11 @@ NOT_YET: dict[Kind, str] = {
 }
 
 
-def with_finding(record: ModelRecord, finding: Finding) -> ModelRecord:
+def with_finding(record: ModelRecord, finding: Finding, size_bytes: int | None = None) -> ModelRecord:
+    """In one step, as it is done to thousands; without `size_bytes` the record keeps its own."""
     return dataclasses.replace(
         record,
+        size_bytes=record.size_bytes if size_bytes is None else size_bytes,
         kind=finding.kind,
         family=finding.family,
         base=finding.base,

@@ -94,7 +94,7 @@ def _has_denoiser(header: Header, family: Family) -> bool:
 def _told_record(
     record: ModelRecord, metadata: Mapping[str, str], told: Told, finding: Finding, size: int
 ) -> ModelRecord:
-    return dataclasses.replace(with_finding(described(record, metadata, told), finding), size_bytes=size)
+    return with_finding(described(record, metadata, told), finding, size)
 
 
 def _yaml(path: Path, ends: tuple[str, ...]) -> str:
