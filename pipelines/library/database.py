@@ -5,10 +5,61 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from pipelines.spec.errors import EngineError
+
 BUSY_S = 5.0  # how long a second instance may hold the file
+
+
+def opened(path: Path, what: str, version: int, schema: str, probe: str) -> sqlite3.Connection:
+    """The file at `path`, made with `schema` where there is none; `probe` is a SELECT that it must answer.
+
+    Raises EngineError for one that a newer version made, and then nothing is written; sqlite3.Error. `what` begins
+    the sentence: 'The queue'.
+    """
+    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection, f"{what} {path}", version, schema, probe)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, named: str, version: int, schema: str, probe: str) -> None:
+    if connection.execute("PRAGMA user_version").fetchone()[0] > version:
+        text = f"{named} was made by a newer version of the program."
+        raise EngineError(text, "Update Emulsion, or move that file away.")
+    report = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if report != "ok":
+        raise sqlite3.DatabaseError(report)
+    connection.execute("PRAGMA journal_mode = WAL")
+    # In WAL mode a killed process loses nothing that was committed; a power cut can take the last second.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("BEGIN IMMEDIATE")
+    if connection.execute("PRAGMA user_version").fetchone()[0] < version:
+        connection.execute(schema)
+        connection.execute(f"PRAGMA user_version = {version}")
+    connection.execute("COMMIT")
+    connection.execute(probe)
+
+
+@contextlib.contextmanager
+def as_engine_error(path: Path, what: str) -> Iterator[None]:
+    """`what` as in `opened`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        hint = "Close the other program that uses it." if "locked" in str(error) else "Check the disk."
+        raise EngineError(f"{what} {path} cannot be used: {error}.", hint) from error
+    except sqlite3.DatabaseError as error:
+        raise EngineError(f"{what} {path} is damaged: {error}.", "Start the program again.") from error
+    except OSError as error:
+        text = f"{what} {path} cannot be used: {error.strerror}."
+        raise EngineError(text, "Check the folder.") from error
 
 
 def is_damage(error: sqlite3.Error) -> bool:

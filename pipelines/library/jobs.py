@@ -18,12 +18,13 @@ from typing import Any
 
 import psutil
 
-from pipelines.library.database import BUSY_S, is_damage, moved_aside
-from pipelines.spec.errors import EngineError, RequestError
+from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
+from pipelines.spec.errors import RequestError
 from pipelines.spec.request import GenerationRequest
 
 VERSION = 1
 KEPT_ENDED = 1000
+_WHAT = "The queue"
 _LOG = logging.getLogger(__name__)
 
 # `outcome` is written once, when the job ends; until then queued and running follow from `started`.
@@ -39,6 +40,7 @@ CREATE TABLE job (
     message TEXT NOT NULL DEFAULT ''
 )
 """
+_PROBE = "SELECT id, request, owner, created, started, ended, outcome, message FROM job LIMIT 1"
 
 
 class JobState(StrEnum):
@@ -76,7 +78,7 @@ class JobStore:
         self._path = path
         self._lock = threading.Lock()
         self._owner = _owner_of(os.getpid())
-        with _as_engine_error(path):
+        with as_engine_error(path, _WHAT):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._connection = _opened(path)
@@ -149,7 +151,7 @@ class JobStore:
 
     def _jobs(self, condition: str, values: tuple[Any, ...]) -> list[StoredJob]:
         columns = "id, request, started, outcome, created, message"
-        with self._lock, _as_engine_error(self._path):
+        with self._lock, as_engine_error(self._path, _WHAT):
             rows = self._connection.execute(
                 f"SELECT {columns} FROM job WHERE {condition} ORDER BY id", values
             ).fetchall()
@@ -157,7 +159,7 @@ class JobStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _as_engine_error(self._path):
+        with self._lock, as_engine_error(self._path, _WHAT):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -182,49 +184,7 @@ def _stored(
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    found = connection.execute("PRAGMA user_version").fetchone()[0]
-    if found > VERSION:
-        text = f"The queue {path} was made by a newer version of the program."
-        raise EngineError(text, "Update Emulsion, or move that file away.")
-    report = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if report != "ok":
-        raise sqlite3.DatabaseError(report)
-    connection.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode a killed process loses nothing that was committed; a power cut can take the last second.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-    connection.execute(
-        "SELECT id, request, owner, created, started, ended, outcome, message FROM job LIMIT 1"
-    )
-
-
-@contextlib.contextmanager
-def _as_engine_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        hint = "Close the other program that uses it." if "locked" in str(error) else "Check the disk."
-        raise EngineError(f"The queue {path} cannot be used: {error}.", hint) from error
-    except sqlite3.DatabaseError as error:
-        raise EngineError(f"The queue {path} is damaged: {error}.", "Start the program again.") from error
-    except OSError as error:
-        raise EngineError(
-            f"The queue {path} cannot be used: {error.strerror}.", "Check the folder."
-        ) from error
+    return opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)
 
 
 def _owner_of(pid: int) -> str:

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pipelines.library.database import BUSY_S, is_damage, moved_aside
+from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
 from pipelines.library.index_rows import key_of
-from pipelines.spec.errors import EngineError, RequestError
+from pipelines.spec.errors import RequestError
 from pipelines.spec.model_note import ModelDefaults, ModelNote
 from pipelines.spec.request import GenerationRequest
 
@@ -24,6 +24,7 @@ VERSION = 1
 FILE = "model_notes.sqlite3"
 MAX_TEXT = 20_000
 FIELDS = ("text", "favourite", "used", "defaults")
+_WHAT = "The file of notes on models"
 _LOG = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE note (
@@ -36,6 +37,7 @@ CREATE TABLE note (
 ) WITHOUT ROWID
 """
 _COLUMNS = "path, sha256, text, favourite, used, defaults"
+_PROBE = f"SELECT {_COLUMNS} FROM note LIMIT 1"
 _Row = tuple[bytes, str, str, int, float, str]
 
 # The SHA-256 of the file at a path, '' while nobody knows it.
@@ -55,7 +57,7 @@ class ModelNotes:
         self.set_aside: Path | None = None
         self._path = path
         self._lock = threading.Lock()
-        with _as_engine_error(path):
+        with as_engine_error(path, _WHAT):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._connection = _opened(path)
@@ -112,12 +114,12 @@ class ModelNotes:
             connection.execute(statement, values)
 
     def _rows(self) -> list[_Row]:
-        with self._lock, _as_engine_error(self._path):
+        with self._lock, as_engine_error(self._path, _WHAT):
             return self._connection.execute(f"SELECT {_COLUMNS} FROM note").fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _as_engine_error(self._path):
+        with self._lock, as_engine_error(self._path, _WHAT):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -161,43 +163,4 @@ def _defaults(text: str) -> ModelDefaults | None:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    if connection.execute("PRAGMA user_version").fetchone()[0] > VERSION:
-        text = f"The notes on models in {path} were made by a newer version of the program."
-        raise EngineError(text, "Update Emulsion, or move that file away.")
-    report = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-    if report != "ok":
-        raise sqlite3.DatabaseError(report)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("BEGIN IMMEDIATE")
-    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-        connection.execute(_SCHEMA)
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-    connection.execute("COMMIT")
-    connection.execute(f"SELECT {_COLUMNS} FROM note LIMIT 1")
-
-
-@contextlib.contextmanager
-def _as_engine_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        hint = "Close the other program that uses it." if "locked" in str(error) else "Check the disk."
-        raise EngineError(f"The notes on models in {path} cannot be used: {error}.", hint) from error
-    except sqlite3.DatabaseError as error:
-        text = f"The notes on models in {path} are damaged: {error}."
-        raise EngineError(text, "Start the program again.") from error
-    except OSError as error:
-        raise EngineError(
-            f"The notes on models in {path} cannot be used: {error.strerror}.", "Check the folder."
-        ) from error
+    return opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)
