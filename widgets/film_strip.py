@@ -8,6 +8,7 @@ from PySide6.QtCore import QEvent, QModelIndex, QPoint, QSize, Qt, QTimer, Signa
 from PySide6.QtGui import QContextMenuEvent, QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QFrame, QListView, QMenu, QSizePolicy, QStackedLayout, QWidget
 
+from widgets.context_menu import menu_place
 from widgets.controls import IconButton
 from widgets.icons import icon
 from widgets.metrics import XS, M, S
@@ -210,8 +211,6 @@ class StripView(QListView):
             super().keyPressEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        by_key = event.reason() == QContextMenuEvent.Reason.Keyboard
-        index = self.currentIndex() if by_key else self.indexAt(event.pos())
-        at = self.viewport().mapToGlobal(self.visualRect(index).center()) if by_key else event.globalPos()
+        index, at = menu_place(self, event)
         if index.isValid():
             self.menuWanted.emit(self._path_at(index), at)

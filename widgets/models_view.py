@@ -11,6 +11,7 @@ from PySide6.QtWidgets import (
     QTableView,
 )
 
+from widgets.context_menu import menu_place
 from widgets.metrics import ICON, XS, M
 from widgets.models_cells import PADDING, ModelsCells
 from widgets.models_table import (
@@ -168,9 +169,7 @@ class ModelsView(QTableView):
             super().keyPressEvent(event)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        by_key = event.reason() == QContextMenuEvent.Reason.Keyboard
-        index = self.currentIndex() if by_key else self.indexAt(event.pos())
-        at = self.viewport().mapToGlobal(self.visualRect(index).center()) if by_key else event.globalPos()
+        index, at = menu_place(self, event)
         if index.isValid():
             self.menuWanted.emit(self._path_at(index), at)
 
