@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,20 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 class ComponentStore:
-    """`free_bytes` tells the free memory of the device. `loads` counts what was really loaded."""
+    """`free_bytes` tells the free memory where parts lie. `loads` counts what was really loaded.
 
-    def __init__(self, free_bytes: Callable[[], int], release: Callable[[], None]) -> None:
+    `left` hears of each part that is let go.
+    """
+
+    def __init__(
+        self,
+        free_bytes: Callable[[], int],
+        release: Callable[[], None],
+        left: Callable[[Any], None] = lambda part: None,
+    ) -> None:
         self._free_bytes = free_bytes
         self._release = release
+        self._left = left
         self._parts: OrderedDict[PartKey, Any] = OrderedDict()
         self.loads = 0
 
@@ -63,16 +72,26 @@ class ComponentStore:
         """Least recently used first."""
         return tuple(self._parts)
 
-    def clear(self) -> None:
-        self._parts.clear()
+    def parts(self) -> tuple[tuple[PartKey, Any], ...]:
+        """Least recently used first."""
+        return tuple(self._parts.items())
+
+    def drop(self, keys: Iterable[PartKey]) -> None:
+        """Lets go of these; whoever holds one keeps it alive."""
+        for key in keys:
+            if key in self._parts:
+                self._left(self._parts.pop(key))
         self._release()
 
+    def clear(self) -> None:
+        self.drop(self.keys())
+
     def _drop_outdated(self, key: PartKey) -> None:
-        for old in [k for k in self._parts if k.folder == key.folder and k.stamp != key.stamp]:
-            del self._parts[old]
+        old = [k for k in self._parts if k.folder == key.folder and k.stamp != key.stamp]
+        if old:
+            self.drop(old)
 
     def _make_room(self, wanted: int) -> None:
         """Twice the file: fp16 weights become float32 on the CPU, and a picture needs room as well."""
         while self._parts and self._free_bytes() < 2 * wanted:
-            self._parts.popitem(last=False)
-            self._release()
+            self.drop([next(iter(self._parts))])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines.library.weights import weight_files
 from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
+from pipelines.runtime.parts import Parts
 from pipelines.runtime.precision import Precision, settle
 from pipelines.runtime.single_file import FileLoad
 from pipelines.spec.errors import Cancelled, EngineError, ModelError
@@ -36,13 +38,16 @@ from pipelines.spec.record import Format, ModelRecord
 class Model:
     """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
 
+    `record` is the id of the model, `dtype` what its networks compute with.
     `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
     model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
     `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
     """
 
-    parts: Mapping[str, Any]
+    parts: Parts
     keys: Mapping[str, PartKey]
+    record: str
+    dtype: torch.dtype
     settings: Mapping[str, bool] = field(default_factory=dict)
     task: Task = Task.TEXT
     added: Mapping[str, Any] = field(default_factory=dict)
@@ -65,21 +70,33 @@ class _Wanted:
     folder: Path
     class_name: str
     precision: Precision
-    device: torch.device
+    device: torch.device  # that computes with it
+    lands: torch.device
     job: Job
 
 
 class Loader:
-    def __init__(self, store: ComponentStore, device: torch.device, options: EngineOptions) -> None:
+    """`landed` is told of each network that was asked for and whether it lies in RAM, apart from the device."""
+
+    def __init__(
+        self,
+        store: ComponentStore,
+        device: torch.device,
+        options: EngineOptions,
+        landed: Callable[[torch.nn.Module], None] = lambda part: None,
+    ) -> None:
         self._store = store
         self._device = device
         self._dtype = options.dtype
+        self._landed = landed
+        self.in_ram = False  # where parts land that are loaded from now on
         self._precisions: dict[tuple[str, str, int], Precision] = {}
 
     def load(self, job: Job, record: ModelRecord, family: Family) -> Model:
         """The model of the record, its parts out of the store where they are still the same files.
 
-        Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
+        A part is read when it is first asked for. Raises ModelError with the path for what is gone, damaged or not
+        supported, as that does; and it Cancelled between tensors.
         """
         root = Path(record.path)
         precision = self._precision(record, family)
@@ -90,7 +107,9 @@ class Loader:
         index = _json(root / "model_index.json")
         classes = _class_names(index)
         wanted = {
-            name: _Wanted(root / name, _known_class(root, name, classes), precision, self._device, job)
+            name: _Wanted(
+                root / name, _known_class(root, name, classes), precision, self._device, self.lands, job
+            )
             for name in family.required_parts
         }
         keys = {
@@ -98,8 +117,13 @@ class Loader:
             for name, w in wanted.items()
         }
         settings = {**family.settings, **{n: v for n, v in index.items() if n in family.settings}}
-        parts = {name: self._part(keys[name], w) for name, w in wanted.items()}
-        return Model(parts, keys, {name: bool(value) for name, value in settings.items()})
+        parts = Parts({n: partial(self._part, job, keys[n], partial(_loaded, w)) for n, w in wanted.items()})
+        told = {name: bool(value) for name, value in settings.items()}
+        return Model(parts, keys, record.id, precision.compute, told)
+
+    @property
+    def lands(self) -> torch.device:
+        return torch.device("cpu") if self.in_ram else self._device
 
     def _precision(self, record: ModelRecord, family: Family) -> Precision:
         """Once for a model: what it takes itself must not make it another one at the next job."""
@@ -110,22 +134,27 @@ class Loader:
             self._precisions[known] = found
         return self._precisions[known]
 
-    def _part(self, key: PartKey, wanted: _Wanted) -> Any:
-        wanted.job.check()
-        return self._store.get(key, lambda: _loaded(wanted))
+    def _part(self, job: Job, key: PartKey, load: Callable[[], Any]) -> Any:
+        job.check()
+        part = self._store.get(key, load)
+        if self.in_ram and isinstance(part, torch.nn.Module):
+            self._landed(part)
+        return part
 
     def _of_file(self, job: Job, record: ModelRecord, family: Family, precision: Precision) -> Model:
         path = Path(record.path)
         if not path.is_file():
             raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
-        load = FileLoad(read(path, family, dict(record.borrowed)), family, precision, self._device, job)
-        keys, parts = {name: load.key(name) for name in family.required_parts}, {}
-        for name, key in keys.items():
-            job.check()
-            parts[name] = self._store.get(key, lambda name=name: _guarded(path, lambda: load.part(name)))
+        file = read(path, family, dict(record.borrowed))
+        load = FileLoad(file, family, precision, self._device, self.lands, job)
+        keys = {name: load.key(name) for name in family.required_parts}
+        parts = {
+            n: partial(self._part, job, k, partial(_guarded, path, partial(load.part, n)))
+            for n, k in keys.items()
+        }
         told = load.model.configs.get(SETTINGS, {})
         settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
-        return Model(parts, keys, settings)
+        return Model(Parts(parts), keys, record.id, precision.compute, settings)
 
 
 def load_network(
@@ -143,7 +172,7 @@ def load_network(
     class_name = _known_class(folder, "_", {"_": next((str(name) for name in named if name), "?")})
     key = PartKey(str(folder), stamp_of(folder), str(dtype), str(device))
     precision = Precision(compute=dtype, storage=dtype)
-    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, precision, device, job)))
+    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, precision, device, device, job)))
 
 
 def _class_names(index: dict[str, Any]) -> dict[str, str]:
@@ -205,7 +234,7 @@ def _diffusers_module(wanted: _Wanted) -> torch.nn.Module:
 
 def _denoiser(wanted: _Wanted) -> torch.nn.Module:
     module = _diffusers_module(wanted)
-    attention.settle(module)
+    attention.settle(module, wanted.device)
     return module
 
 
@@ -217,7 +246,7 @@ def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
                 wanted.job.check()
                 tensor = file.get_tensor(name)
                 dtype = wanted.precision.storage if tensor.is_floating_point() else tensor.dtype
-                yield name, tensor.to(wanted.device, dtype, copy=True)
+                yield name, tensor.to(wanted.lands, dtype, copy=True)
 
 
 def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
@@ -232,7 +261,7 @@ def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
         local_files_only=True,
     )
     wanted.job.check()
-    return module.to(wanted.device).eval().requires_grad_(False)
+    return module.to(wanted.lands).eval().requires_grad_(False)
 
 
 def _image_encoder(wanted: _Wanted) -> torch.nn.Module:
@@ -249,7 +278,7 @@ def _image_encoder(wanted: _Wanted) -> torch.nn.Module:
         text = f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}"
         raise ModelError(text, "Get the image encoder again.")
     wanted.job.check()
-    return module.to(wanted.device).eval().requires_grad_(False)
+    return module.to(wanted.lands).eval().requires_grad_(False)
 
 
 def _tokenizer(wanted: _Wanted) -> Any:

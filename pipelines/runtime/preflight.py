@@ -16,16 +16,21 @@ _BF16 = ("bfloat16", "bf16")
 _LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 
 
-def preflight(job: Job, budget: Budget) -> Placement:
-    """Raises ModelError for files that are gone or damaged."""
+def preflight(job: Job, budget: Budget, dtype: str = "auto") -> Placement:
+    """`dtype` as in `EngineOptions`. Raises ModelError for files that are gone or damaged."""
     family, records = by_id(job.model.family), [job.model, *([job.refiner] if job.refiner else [])]
-    stored = 2 if budget.device or _is_large(job.model, budget.ram) else 4
+    stored = _stored(job.model, budget, dtype)
     half = "bfloat16" if {job.model.dtype, family.half} & {*_BF16} else "float16"
     upcast = budget.device and family.latent.upcast and half == "float16"
     added = [record for record in job.parts.values() if record.kind in _BESIDE]
     sizes = sizes_of(records, added, stored, upcast)
     activations = FLUX if family.latent.patch > 1 else UNET
-    return plan(sizes, budget, _shape(job, family, 2 if budget.device else 4, upcast), activations)
+    return plan(
+        sizes,
+        budget,
+        _shape(job, family, 2 if budget.device and dtype != "float32" else 4, upcast),
+        activations,
+    )
 
 
 def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
@@ -37,6 +42,13 @@ def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
         itemsize=itemsize,
         vae_itemsize=4 if upcast else itemsize,
     )
+
+
+def _stored(record: ModelRecord, budget: Budget, dtype: str) -> int:
+    """Bytes of a number of the weights."""
+    if dtype != "auto":
+        return 4 if dtype == "float32" else 2
+    return 2 if budget.device or _is_large(record, budget.ram) else 4
 
 
 def _is_large(record: ModelRecord, ram: int) -> bool:

@@ -92,7 +92,8 @@ class FileLoad:
     model: FileModel
     family: Family
     precision: Precision
-    device: torch.device
+    device: torch.device  # that computes with it
+    lands: torch.device
     job: Job
 
     def key(self, part: str) -> PartKey:
@@ -129,10 +130,10 @@ class FileLoad:
         if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
             text = f"{len(missing)} weights of the part '{part}' are missing, such as '{missing[0]}'"
             raise ModelError(f"{text}: {file.path}", "Get the model again.")
-        module = module.to(self.device).eval().requires_grad_(False)  # what is no weight is on the CPU still
+        module = module.to(self.lands).eval().requires_grad_(False)  # what is no weight is on the CPU still
         settle(module, self.precision)
         if part == self.family.denoiser:
-            attention.settle(module)
+            attention.settle(module, self.device)
         return module
 
     def _tensors(self, part: PartFile, names: Mapping[str, Stored]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -152,7 +153,7 @@ class FileLoad:
                     tensor = gguf_weights.packed(whole, place)
                     for step in stored.then:
                         tensor = step(tensor).clone()
-                    yield name, tensor.to(self.device)
+                    yield name, tensor.to(self.lands)
                     continue
                 dtype = self.precision.of(_dtype(place))
                 if self._is_direct(stored):
@@ -163,11 +164,11 @@ class FileLoad:
                 tensor = whole
                 for step in stored.then:
                     tensor = step(tensor)
-                yield name, tensor.to(self.device, dtype, copy=True, memory_format=torch.contiguous_format)
+                yield name, tensor.to(self.lands, dtype, copy=True, memory_format=torch.contiguous_format)
 
     def _is_direct(self, stored: Stored) -> bool:
         """Whether the numbers of the file are those of the weight, in their order and on this side."""
-        return self.device.type == "cpu" and not stored.then
+        return self.lands.type == "cpu" and not stored.then
 
 
 def _is_linear(module: torch.nn.Module, name: str) -> bool:
