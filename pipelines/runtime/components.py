@@ -63,6 +63,10 @@ class ComponentStore:
         """Least recently used first."""
         return tuple(self._parts)
 
+    def items(self) -> tuple[tuple[PartKey, Any], ...]:
+        """Each part by its key, as `keys`."""
+        return tuple(self._parts.items())
+
     def clear(self) -> None:
         self._parts.clear()
         self._release()

@@ -13,14 +13,15 @@ from PIL import Image
 
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
-from pipelines.runtime.components import ComponentStore
+from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS
+from pipelines.runtime.holders import holders
 from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
-from pipelines.spec.events import Event
+from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
@@ -41,10 +42,20 @@ class Compute:
         self.store = ComponentStore(lambda: devices.free_bytes(device), lambda: devices.release(device))
         self.prompts = PromptEncoder()
         self._loader = Loader(self.store, device, options)
+        self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
 
     def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
         """The model of `record`, the job's own unless given."""
-        return self._loader.load(job, record or job.model, family)
+        record = record or job.model
+        model = self._loader.load(job, record, family)
+        self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
+        return model
+
+    def memory(self) -> MemoryChanged:
+        held = holders(self.store.items(), self._titles, self.prompts.size_bytes)
+        return MemoryChanged(
+            device_name=devices.name_of(self._device), card=devices.room_of(self._device), holders=held
+        )
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""

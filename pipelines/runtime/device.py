@@ -8,8 +8,10 @@ import traceback
 import psutil
 import torch
 
+from pipelines.library.machine import processor
 from pipelines.runtime.precision import Precision
 from pipelines.spec.errors import EngineError
+from pipelines.spec.memory import Room
 from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -102,6 +104,19 @@ def free_bytes(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     return psutil.virtual_memory().available
+
+
+def name_of(device: torch.device) -> str:
+    """As its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def room_of(device: torch.device) -> Room | None:
+    """Memory of its own; None for a device that computes in RAM."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return Room(total=total, free=free, ours=torch.cuda.memory_reserved(device))
 
 
 def release(device: torch.device) -> None:

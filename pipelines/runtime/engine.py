@@ -9,6 +9,7 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.quiet_import import quietly
 from pipelines.spec.errors import DeviceLost, OutOfMemory, RequestError
-from pipelines.spec.events import Event, ImageSaved, Stage, StageChanged
+from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Stage, StageChanged
 from pipelines.spec.families import FAMILIES, by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -85,6 +86,7 @@ class Engine:
         self._enter(job, Stage.LOAD, emit)
         roles = compute.roles(job, family)
         loaded = [compute.load(job, role.family, role.record) for role in roles]
+        emit(self.memory())
         with compute.conditioned(job, roles, loaded) as models:
             self._enter(job, Stage.ENCODE, emit)
             sources = compute.cast(job, roles, models)
@@ -101,11 +103,15 @@ class Engine:
             phases = compute.phases(job, sources)
             pace = pace or Pace(request.count, sum(phase.steps for phase in phases))
             latents = compute.denoise(phases, job, image, pace, emit)
+            drawn = time.perf_counter()
             self._enter(job, Stage.DECODE, emit, image)
             note = partial(self._enter, job, Stage.DECODE, emit, image)
             picture = compute.decode(phases[-1], latents, job, note)
+            decoded = time.perf_counter()
             self._enter(job, Stage.SAVE, emit, image)
-            emit(self._saved(job, image, picture, time.perf_counter() - start))
+            saved = self._saved(job, image, picture, decoded - start)
+            whole = time.perf_counter() - start
+            emit(replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole))
             pace.picture_done()
 
     def _saved(self, job: Job, image: int, picture: Any, seconds: float) -> ImageSaved:
@@ -125,6 +131,13 @@ class Engine:
     def _enter(job: Job, stage: Stage, emit: Emit, image: int = 0, note: str = "") -> None:
         job.check()
         emit(StageChanged(job_id=job.id, stage=stage, image=image, note=note))
+
+    def memory(self) -> MemoryChanged:
+        return self.compute.memory()
+
+    def free(self) -> None:
+        """Lets go of the models; the next job loads what it needs."""
+        self.compute.drop_caches()
 
     def close(self) -> None:
         """Lets go of the models."""

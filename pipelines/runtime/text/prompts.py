@@ -60,6 +60,11 @@ class PromptEncoder:
         device = getattr(model, family.denoiser).device
         return Conditioning({name: t.to(device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes)))
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all that is remembered, in RAM."""
+        return sum(encoded.size_bytes for encoded in self._cache.values())
+
     def clear(self) -> None:
         self._cache.clear()
 
@@ -76,7 +81,7 @@ class PromptEncoder:
             job.check()
             self._cache[key] = self._encode(model, family, text)
         self._cache.move_to_end(key)
-        while len(self._cache) > 1 and sum(e.size_bytes for e in self._cache.values()) > _REMEMBERED_BYTES:
+        while len(self._cache) > 1 and self.size_bytes > _REMEMBERED_BYTES:
             self._cache.popitem(last=False)
         return self._cache[key]
 
