@@ -32,6 +32,7 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    MemoryChanged,
     StageChanged,
     StepDone,
     WorkerDied,
@@ -60,6 +61,7 @@ NAMES = {
     JobFailed: "failed",
     WorkerReady: "ready",
     WorkerDied: "failed",
+    MemoryChanged: "memory",
 }
 
 _Events = queue.SimpleQueue[Event | None]
@@ -272,7 +274,10 @@ class _JsonLines(_Listener):
     def hear(self, event: Event) -> None:
         super().hear(event)
         data: dict[str, Any] = {"event": NAMES[type(event)]}
-        data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
+        if not isinstance(event, StepDone):
+            data |= dataclasses.asdict(event)
+        else:  # pixels are no JSON, and copying them takes its time
+            data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
         if _ends(event):
             data["paths"] = self.paths
         if isinstance(event, WorkerDied):

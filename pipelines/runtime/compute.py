@@ -15,10 +15,11 @@ from PIL import Image
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.card import Card, card
-from pipelines.runtime.components import ComponentStore
+from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS
 from pipelines.runtime.device import bytes_of
+from pipelines.runtime.holders import holders
 from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.pace import Pace
@@ -27,7 +28,7 @@ from pipelines.runtime.placement import Budget, Placement
 from pipelines.runtime.preflight import preflight
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
-from pipelines.spec.events import Event
+from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
@@ -53,6 +54,7 @@ class Compute:
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
         self._stages: Stages | None = None
+        self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
 
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
@@ -74,19 +76,29 @@ class Compute:
 
     def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
         """The model of `record`, the job's own unless given, with all its parts."""
-        model = self._loader.load(job, record or job.model, family)
+        model = self._model(job, record or job.model, family)
         model.parts.ready(model.parts)
         return model
 
     def load_for(self, job: Job, role: Role) -> Model:
         """The model of `role`. What it needs for this job is loaded, unless it is to be only when its turn comes."""
-        model = self._loader.load(job, role.record, role.family)
+        model = self._model(job, role.record, role.family)
         if self.stages.at_once:
             readers = {name for name in model.parts if name.startswith(("text_encoder", "tokenizer"))}
             texts = (role.prompt.text, role.prompt.negative)
             known = self.prompts.knows(model, role.family, texts)
             model.parts.ready(name for name in model.parts if not (known and name in readers))
         return model
+
+    def _model(self, job: Job, record: ModelRecord, family: Family) -> Model:
+        model = self._loader.load(job, record, family)
+        self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
+        return model
+
+    def memory(self) -> MemoryChanged:
+        held = holders(self.store.parts(), self._titles, self.prompts.size_bytes)
+        device = self.card.device
+        return MemoryChanged(device_name=devices.name_of(device), card=devices.room_of(device), holders=held)
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""

@@ -10,8 +10,10 @@ from typing import Any
 import psutil
 import torch
 
+from pipelines.library.machine import processor
 from pipelines.runtime.precision import Precision
 from pipelines.spec.errors import EngineError
+from pipelines.spec.memory import Room
 from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -115,6 +117,19 @@ def bytes_of(part: Any, device: torch.device | None = None) -> int:
     if isinstance(part, Mapping):
         return sum(bytes_of(value, device) for value in part.values())
     return 0
+
+
+def name_of(device: torch.device) -> str:
+    """As its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def room_of(device: torch.device) -> Room | None:
+    """Memory of its own; None for a device that computes in RAM."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return Room(total=total, free=free, ours=torch.cuda.memory_reserved(device))
 
 
 def release(device: torch.device) -> None:

@@ -9,7 +9,7 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from pipelines.runtime.placement import Placement, stage_of
 from pipelines.runtime.placement_words import needed, words
 from pipelines.runtime.quiet_import import quietly
 from pipelines.spec.errors import DeviceLost, OutOfMemory, RequestError
-from pipelines.spec.events import Event, ImageSaved, Stage, StageChanged
+from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Stage, StageChanged
 from pipelines.spec.families import FAMILIES, by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -129,6 +129,7 @@ class Engine:
         drawing.enter(Stage.LOAD, drawing.image)
         roles = compute.roles(job, drawing.family)
         loaded = [compute.load_for(job, role) for role in roles]
+        drawing.emit(self.memory())
         with compute.conditioned(job, roles, loaded) as models:
             drawing.enter(Stage.ENCODE, drawing.image)
             sources = compute.cast(job, roles, models)
@@ -143,12 +144,16 @@ class Engine:
             start = time.perf_counter()
             drawing.enter(Stage.DENOISE, image)
             phases = compute.phases(job, sources)
-            pace = pace or Pace(job.request.count - image, sum(phase.steps for phase in phases))
+            pace = pace or Pace(job.request.count, sum(phase.steps for phase in phases))
             latents = compute.denoise(phases, job, image, pace, drawing.emit)
+            drawn = time.perf_counter()
             drawing.enter(Stage.DECODE, image)
             picture = compute.decode(phases, sources, latents, job, drawing.tell)
+            decoded = time.perf_counter()
             drawing.enter(Stage.SAVE, image)
-            drawing.emit(self._saved(drawing, image, picture, time.perf_counter() - start))
+            saved = self._saved(drawing, image, picture, decoded - start)
+            whole = time.perf_counter() - start
+            drawing.emit(replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole))
             pace.picture_done()
             drawing.image = image + 1
             drawing.ways.clear()
@@ -166,6 +171,13 @@ class Engine:
             job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height,
             image=image, marks=marks,
         )  # fmt: skip
+
+    def memory(self) -> MemoryChanged:
+        return self.compute.memory()
+
+    def free(self) -> None:
+        """Lets go of the models; the next job loads what it needs."""
+        self.compute.drop_caches()
 
     def close(self) -> None:
         """Lets go of the models."""

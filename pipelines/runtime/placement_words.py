@@ -38,6 +38,11 @@ def gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.0f} MB"
 
 
+def part_name(name: str) -> str:
+    """Of a part of a model, as one writes it: 'U-Net' for 'unet'."""
+    return _NAMES.get(name, name)
+
+
 def place_words(place: Place, placement: Placement) -> str:
     """Where one part lies, and when."""
     where = "on the card" if placement.device else "in RAM"

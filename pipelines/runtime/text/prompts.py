@@ -73,6 +73,11 @@ class PromptEncoder:
             {name: t.to(self._device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes))
         )
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all that is remembered, in RAM."""
+        return sum(encoded.size_bytes for encoded in self._cache.values())
+
     def clear(self) -> None:
         self._cache.clear()
 
@@ -89,7 +94,7 @@ class PromptEncoder:
             before(model)
             self._cache[key] = self._encode(model, family, text)
         self._cache.move_to_end(key)
-        while len(self._cache) > 1 and sum(e.size_bytes for e in self._cache.values()) > _REMEMBERED_BYTES:
+        while len(self._cache) > 1 and self.size_bytes > _REMEMBERED_BYTES:
             self._cache.popitem(last=False)
         return self._cache[key]
 
