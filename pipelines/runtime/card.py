@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from pipelines.runtime import device as devices
@@ -13,13 +11,14 @@ from pipelines.runtime.movers import Mover, mover
 _MARGIN = int(0.3 * 2**30)
 
 
-@dataclass(frozen=True, slots=True)
 class Card:
     """`apart`: weights can lie in RAM or in the device's own memory, and are brought there by `mover`."""
 
-    device: torch.device
-    mover: Mover
-    apart: bool
+    def __init__(self, device: torch.device, mover: Mover, apart: bool) -> None:
+        self.device = device
+        self.mover = mover
+        self.apart = apart
+        self._start = 0
 
     def free(self) -> int:
         """Bytes that weights and computing may take on top of what they have."""
@@ -27,6 +26,18 @@ class Card:
 
     def release(self) -> None:
         devices.release(self.device)
+
+    def mark(self) -> None:
+        """`taken` counts from here."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._start = torch.cuda.memory_allocated(self.device)
+
+    def taken(self) -> int | None:
+        """The most bytes beside those that were taken at the mark; None where nobody counts them."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.max_memory_allocated(self.device) - self._start
 
 
 def card(device: torch.device) -> Card:

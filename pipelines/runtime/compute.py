@@ -24,10 +24,11 @@ from pipelines.runtime.loader import Loader, Model
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
-from pipelines.runtime.placement import Budget, Placement
+from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
+from pipelines.runtime.usage import Usage
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -54,16 +55,17 @@ class Compute:
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
         self._stages: Stages | None = None
+        self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
 
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
-        return preflight(job, self._budget(), self._options.dtype)
+        return preflight(job, self._budget(), self._options.dtype, self._usage.seen)
 
     def settle(self, job: Job, placement: Placement) -> None:
         """From now on the job's parts lie as `placement` says."""
         changed = any(each.wanted(job.request) for each in CONDITIONERS)
-        self._stages = Stages(placement, self.lodging, self.store, changed)
+        self._stages = Stages(placement, self.lodging, self.store, job.model.family, changed)
         self._loader.in_ram = self._stages.waits_in_ram
         self.lodging.send()
         self._make_room(job, placement)
@@ -102,8 +104,12 @@ class Compute:
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""
-        before = self._stages.reading if self._stages else lambda model: None
-        return self.prompts.encode(job, model, family, prompt, before)
+        return self.prompts.encode(job, model, family, prompt, self._before_reading)
+
+    def _before_reading(self, model: Model) -> None:
+        if self._stages:
+            self._stages.reading(model)
+        self.card.mark()
 
     def roles(self, job: Job, family: Family) -> tuple[Role, ...]:
         return roles(job, family)
@@ -123,11 +129,14 @@ class Compute:
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
         """Reads the prompt of each role with its model."""
+        read = self.prompts.encodes
         sources = tuple(
             Source(role, model, self.encode(job, model, role.family, role.prompt))
             for role, model in zip(parts, models, strict=True)
         )
         if self._stages:
+            if self.prompts.encodes > read and len(sources) == 1:
+                self._usage.taken(Stage.ENCODE, self._stages)
             self._stages.read(sources)
         return sources
 
@@ -137,10 +146,17 @@ class Compute:
     def denoise(
         self, parts: tuple[Phase, ...], job: Job, image: int, pace: Pace, emit: Callable[[Event], None]
     ) -> torch.Tensor:
-        return sampling.denoise(
+        def before(phase: Phase) -> None:
+            self.stages.drawing(phase)
+            self.card.mark()
+
+        latents = sampling.denoise(
             parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s, emit=emit,
-            before=self.stages.drawing,
+            before=before,
         )  # fmt: skip
+        if len(parts) == 1:
+            self._usage.taken(Stage.DENOISE, self.stages)
+        return latents
 
     def decode(
         self,
@@ -152,7 +168,16 @@ class Compute:
     ) -> Image.Image:
         self.stages.decoding(parts, sources)
         phase, tiled = parts[-1], bool(self.stages.placement.tile)
-        return decoding.decode(phase.pipe, latents, job, note, phase.family.latent, tiled)
+        self.card.mark()
+        told = list[str]()
+
+        def tell(text: str) -> None:
+            told.append(text)
+            note(text)
+
+        picture = decoding.decode(phase.pipe, latents, job, tell, phase.family.latent, tiled)
+        self._usage.taken(Stage.DECODE, self.stages, short=decoding.TILED in told)
+        return picture
 
     def marks(self, picture: Image.Image) -> tuple[str, ...]:
         """Warnings that go with the picture, as in `ImageSaved.marks`."""

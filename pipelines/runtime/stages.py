@@ -14,13 +14,19 @@ from pipelines.runtime.placement import Place, Placement, Rung, Stage
 
 
 class Stages:
-    """`changed`: the job adds something to its models, which a part that is read anew would lack."""
+    """`family` is that of the job's own model.
 
-    def __init__(self, placement: Placement, lodging: Lodging, store: ComponentStore, changed: bool) -> None:
+    `changed`: the job adds something to its models, which a part that is read anew would lack.
+    """
+
+    def __init__(
+        self, placement: Placement, lodging: Lodging, store: ComponentStore, family: str, changed: bool
+    ) -> None:
         self.placement = placement
+        self.family = family
         self._lodging = lodging
         self._store = store
-        self._changed = changed
+        self.changed = changed
 
     @property
     def waits_in_ram(self) -> bool:
@@ -39,7 +45,7 @@ class Stages:
 
     def read(self, sources: Sequence[Source]) -> None:
         """All prompts of the job are read."""
-        if self.placement.from_file and not self._changed:
+        if self.placement.from_file and not self.changed:
             for source in sources:
                 self._forget(source.model, [p.name for p in self._places(Stage.ENCODE, source.model.record)])
 
@@ -51,7 +57,7 @@ class Stages:
     def decoding(self, phases: Sequence[Phase], sources: Sequence[Source]) -> None:
         """The VAE of the last phase is to work; the denoisers have done their part of this picture."""
         turns = not self.placement.device and self.placement.rung is Rung.STAGES
-        if turns and not self._changed:
+        if turns and not self.changed:
             for phase in phases:
                 setattr(phase.pipe, phase.family.denoiser, None)
             for source in sources:
