@@ -15,8 +15,9 @@ from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.conditioning.base import Work, conditioned
-from pipelines.runtime.conditioning.table import CONDITIONERS
-from pipelines.runtime.loader import Loader, Model
+from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
+from pipelines.runtime.loader import Loader, Model, network_plan
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
@@ -46,6 +47,16 @@ class Compute:
         """The model of `record`, the job's own unless given."""
         return self._loader.load(job, record or job.model, family)
 
+    def load_all(self, job: Job, roles: Sequence[Role], meter: Meter) -> list[Model]:
+        """The models of the roles; `meter` knows before the first is read what the job has to read in all."""
+        plans = [self._loader.plan(job, role.record, role.family) for role in roles]
+        for plan in plans:
+            plan.expect(meter)
+        dtype = self._loader.precision(roles[0].record, roles[0].family).compute
+        for folder in networks_beside(job):
+            network_plan(folder, dtype, self._device).expect(self.store, meter)
+        return [plan.load(meter) for plan in plans]
+
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""
         return self.prompts.encode(job, model, family, prompt)
@@ -55,7 +66,7 @@ class Compute:
 
     @contextmanager
     def conditioned(
-        self, job: Job, parts: Sequence[Role], models: Sequence[Model]
+        self, job: Job, parts: Sequence[Role], models: Sequence[Model], meter: Meter
     ) -> Iterator[tuple[Model, ...]]:
         """The models with what the request adds to its own one, which a refiner does not get.
 
@@ -63,7 +74,7 @@ class Compute:
         """
         base, family = models[0], parts[0].family
         dtype = getattr(base, family.denoiser).dtype
-        work = Work(job, family, self.store, self._device, dtype)
+        work = Work(job, family, self.store, self._device, dtype, meter)
         with conditioned(CONDITIONERS, work, base) as changed:
             yield tuple(changed if model.keys == base.keys else model for model in models)
 

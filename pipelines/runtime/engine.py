@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.library.outputs import save_picture
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.quiet_import import quietly
@@ -84,8 +85,9 @@ class Engine:
         family, compute = _family(job), self.compute
         self._enter(job, Stage.LOAD, emit)
         roles = compute.roles(job, family)
-        loaded = [compute.load(job, role.family, role.record) for role in roles]
-        with compute.conditioned(job, roles, loaded) as models:
+        meter = Meter(job, emit)
+        loaded = compute.load_all(job, roles, meter)
+        with compute.conditioned(job, roles, loaded, meter) as models:
             self._enter(job, Stage.ENCODE, emit)
             sources = compute.cast(job, roles, models)
             for note in dict.fromkeys(note for source in sources for note in source.notes):
