@@ -15,12 +15,16 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class PartKey:
-    """One part as it lies in memory; `stamp` changes with its files, so that a replaced one is read anew."""
+    """One part as it lies in memory; `stamp` changes with its files, so that a replaced one is read anew.
+
+    `apart`: it is a refiner's, and no other model's whatever it holds.
+    """
 
     folder: str
     stamp: Stamp
     dtype: str
     device: str
+    apart: bool = False
 
     @property
     def size_bytes(self) -> int:

@@ -98,16 +98,9 @@ class Loader:
         of = _of_file if record.format is Format.SINGLE_FILE else _of_folder
         parts, told = of(Path(record.path), record, family, self.precision(record, family), self._device)
         settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
-        # What a job adds to its text encoders is not the refiner's, which must have its own for that.
-        apart = "text_" if record is getattr(job, "refiner", None) else "-"
-        alone = (family.denoiser, "scheduler")
-        return ModelPlan(
-            self._store,
-            tuple(
-                replace(p, shared=p.part not in alone and not p.part.startswith(apart)) for p in parts
-            ),
-            settings,
-        )  # fmt: skip
+        of_refiner = record is getattr(job, "refiner", None) and record.path != job.model.path
+        plans = (_shareable(part, family, of_refiner) for part in parts)
+        return ModelPlan(self._store, tuple(plans), settings)
 
     def precision(self, record: ModelRecord, family: Family) -> Precision:
         """Once for a model: what it takes itself must not make it another one at the next job."""
@@ -117,6 +110,15 @@ class Loader:
             found = devices.precision(self._device, self._dtype, record, family.half, free)
             self._precisions[known] = found
         return self._precisions[known]
+
+
+def _shareable(plan: PartPlan, family: Family, of_refiner: bool) -> PartPlan:
+    """What a job adds to the text encoders of its model is not the refiner's, which has its own for that."""
+    if plan.part in (family.denoiser, "scheduler"):
+        return plan
+    if of_refiner and plan.part.startswith("text_"):
+        return replace(plan, key=replace(plan.key, apart=True))
+    return replace(plan, shared=True)
 
 
 Parts = tuple[list[PartPlan], Mapping[str, Any]]  # and the settings that the model tells of itself

@@ -61,31 +61,32 @@ class PartPlan:
         key = self._known(store)
         if key in store:
             return key, store.part(key)
-        return guarded(self.place, lambda: self._network(store, meter) if self.sketch else self._made(store))
+        load = self._network if self.sketch else self._made
+        return guarded(self.place, lambda: load(key, store, meter))
 
     def _known(self, store: ComponentStore) -> PartKey:
         return store.known_as(self.key) if self.shared else self.key
 
-    def _made(self, store: ComponentStore) -> tuple[PartKey, Any]:
+    def _made(self, key: PartKey, store: ComponentStore, _meter: Meter) -> tuple[PartKey, Any]:
         assert self.make is not None
         kind = self.words() if self.shared and self.words else ""
-        for key in store.alike(self.key, kind):
-            return store.same(self.key, key)
-        return self.key, store.get(self.key, self.make, kind)
+        for other in store.alike(self.key, kind):
+            return store.same(self.key, other)
+        return key, store.get(key, self.make, kind)
 
-    def _network(self, store: ComponentStore, meter: Meter) -> tuple[PartKey, Any]:
+    def _network(self, key: PartKey, store: ComponentStore, meter: Meter) -> tuple[PartKey, Any]:
         assert self.sketch is not None
         sketch = self.sketch()
         kind = _kind(sketch) if self.shared else ""
         meter.begins(self.key, self.part, self.size_bytes)
-        for key in store.alike(self.key, kind):
-            if self._holds(store.part(key), sketch, meter):
+        for other in store.alike(self.key, kind):
+            if self._holds(store.part(other), sketch, meter):
                 meter.ends(self.key)
-                return store.same(self.key, key)
+                return store.same(self.key, other)
             meter.begins(self.key, self.part, self.size_bytes)
-        part = store.get(self.key, lambda: filled(sketch, self.precision, self.device, meter), kind)
+        part = store.get(key, lambda: filled(sketch, self.precision, self.device, meter), kind)
         meter.ends(self.key)
-        return self.key, part
+        return key, part
 
     def _holds(self, network: Any, sketch: Sketch, meter: Meter) -> bool:
         """Whether the network has these very weights."""
