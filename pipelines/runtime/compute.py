@@ -53,8 +53,8 @@ class Compute:
         for plan in plans:
             plan.expect(meter)
         dtype = self._loader.precision(roles[0].record, roles[0].family).compute
-        for folder in networks_beside(job):
-            network_plan(folder, dtype, self._device).expect(self.store, meter)
+        for path, made_for in networks_beside(job):
+            network_plan(path, dtype, self._device, made_for).expect(self.store, meter)
         return [plan.load(meter) for plan in plans]
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:

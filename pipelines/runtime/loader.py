@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import transformers
 
+from pipelines.library.control_files import read_control
 from pipelines.library.places import Place, Source, table_of
 from pipelines.library.single_file import SETTINGS, read
 from pipelines.library.weights import weight_files
@@ -25,9 +26,10 @@ from pipelines.runtime.meter import Meter
 from pipelines.runtime.network import CLASSES, Sketch, as_named, empty
 from pipelines.runtime.part_plan import PartPlan
 from pipelines.runtime.precision import Precision
-from pipelines.runtime.single_file import FileParts
+from pipelines.runtime.single_file import NAMES, FileParts
 from pipelines.runtime.stored import stored_at
 from pipelines.spec.errors import ModelError
+from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
@@ -208,11 +210,13 @@ def _told(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def network_plan(folder: Path, dtype: torch.dtype, device: torch.device) -> PartPlan:
+def network_plan(folder: Path, dtype: torch.dtype, device: torch.device, family: str = "") -> PartPlan:
     """One network by itself, such as a ControlNet or an image encoder, of the class that its config.json names.
 
-    Raises ModelError for what is gone or not supported.
+    A single file is a ControlNet for models of the `family`. Raises ModelError for what is gone or not supported.
     """
+    if family and not folder.is_dir():
+        return _control_plan(folder, by_id(family), dtype, device)
     if not folder.is_dir():
         raise ModelError(f"The model folder is gone: {folder}", "Was it moved, renamed or deleted?")
     config = _json(folder / "config.json")
@@ -220,6 +224,22 @@ def network_plan(folder: Path, dtype: torch.dtype, device: torch.device) -> Part
     class_name = _known_class(folder, "_", {"_": next((str(name) for name in named if name), "?")})
     precision = Precision(compute=dtype, storage=dtype)
     return _folder_part(folder, folder.name, class_name, precision, device)
+
+
+def _control_plan(path: Path, family: Family, dtype: torch.dtype, device: torch.device) -> PartPlan:
+    found = read_control(path, family)
+    source = found.part.source
+    stamp = ((path.name, source.size_bytes, source.mtime_ns),)
+
+    def sketch() -> Sketch:
+        module = empty(found.class_name, found.config)
+        return Sketch(module, NAMES[found.part.spelling](found.part, module), path)
+
+    return PartPlan(
+        key=PartKey(str(path), stamp, str(dtype), str(device)), part=path.stem, place=path,
+        precision=Precision(compute=dtype, storage=dtype), device=device, size_bytes=found.part.size_bytes,
+        sketch=sketch,
+    )  # fmt: skip
 
 
 def _class_names(index: dict[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from diffusers.loaders.single_file_utils import (
 from pipelines.library.bfl_names import Way, depth, rows
 from pipelines.library.clip_words import words_of
 from pipelines.library.single_file import WORD_FILES, FileModel, PartFile
+from pipelines.library.unet_names import control_name, hints_of
 from pipelines.runtime.network import Sketch, as_named, empty
 from pipelines.runtime.stored import Stored, stored
 from pipelines.spec.families.base import Family
@@ -101,6 +102,13 @@ def _flux(file: PartFile, module: Any) -> dict[str, Stored]:
     return names
 
 
+def _control(file: PartFile, module: Any) -> dict[str, Stored]:
+    found, own = stored(file), module.state_dict()
+    stride, hints = module.config.layers_per_block + 1, hints_of(own)
+    theirs = {name: control_name(name, stride, hints) for name in own}
+    return {name: found[other] for name, other in theirs.items() if other in found}
+
+
 def _of_row(whole: Stored, way: Way, top: int, height: int) -> Stored:
     if way is Way.SAME:
         return whole
@@ -117,4 +125,6 @@ NAMES: Mapping[Spelling, Callable[[PartFile, Any], dict[str, Stored]]] = {
     Spelling.OPEN_CLIP: _open_clip,
     Spelling.T5: _t5,
     Spelling.FLUX: _flux,
+    Spelling.LDM_CONTROL: _control,
+    Spelling.DIFFUSERS: lambda file, module: as_named(stored(file), module),
 }

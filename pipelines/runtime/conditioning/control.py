@@ -27,9 +27,14 @@ def wanted(request: GenerationRequest) -> bool:
     return any(control.weight for control in request.controls)
 
 
-def networks(job: Job) -> list[Path]:
-    """Where the networks lie that it needs besides the model."""
-    return [Path(job.parts[control.model].path) for control in job.request.controls if control.weight]
+def networks(job: Job) -> list[tuple[Path, str]]:
+    """Where the networks lie that it needs besides the model, and for which family they are."""
+    return [_place(job, control) for control in job.request.controls if control.weight]
+
+
+def _place(job: Job, control: ControlInput) -> tuple[Path, str]:
+    record = job.parts[control.model]
+    return Path(record.path), record.family
 
 
 @contextmanager
@@ -58,7 +63,8 @@ def control_picture(control: ControlInput, size: Size, field: str) -> Image.Imag
 
 
 def _net(work: Work, control: ControlInput) -> Any:
-    plan = network_plan(Path(work.job.parts[control.model].path), work.dtype, work.device)
+    path, family = _place(work.job, control)
+    plan = network_plan(path, work.dtype, work.device, family)
     return plan.load(work.store, work.meter)[1]
 
 

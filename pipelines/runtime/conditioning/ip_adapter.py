@@ -36,10 +36,10 @@ def wanted(request: GenerationRequest) -> bool:
     return any(given.scale for given in request.ip_adapters)
 
 
-def networks(job: Job) -> list[Path]:
-    """Where the networks lie that it needs besides the model."""
+def networks(job: Job) -> list[tuple[Path, str]]:
+    """Where the networks lie that it needs besides the model; they are of no family."""
     used = (given.model for given in job.request.ip_adapters if given.scale)
-    return [Path(job.parts[model].image_encoder) for model in used]
+    return [(Path(job.parts[model].image_encoder), "") for model in used]
 
 
 @contextmanager

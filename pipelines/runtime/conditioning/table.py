@@ -11,6 +11,6 @@ from pipelines.spec.job import Job
 CONDITIONERS: tuple[Conditioner, ...] = (lora, embedding, control, ip_adapter)
 
 
-def networks_beside(job: Job) -> tuple[Path, ...]:
-    """Where the networks lie that the request adds, each once."""
+def networks_beside(job: Job) -> tuple[tuple[Path, str], ...]:
+    """Where the networks lie that the request adds, and for which family they are; each once."""
     return tuple(dict.fromkeys((*control.networks(job), *ip_adapter.networks(job))))
