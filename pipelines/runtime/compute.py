@@ -17,11 +17,11 @@ from pipelines.runtime import device as devices
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
-from pipelines.runtime.conditioning.table import CONDITIONERS
-from pipelines.runtime.device import bytes_of
+from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
 from pipelines.runtime.holders import holders
-from pipelines.runtime.loader import Loader, Model
+from pipelines.runtime.loader import Loader, Model, ModelPlan, network_plan
 from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
@@ -78,24 +78,41 @@ class Compute:
 
     def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
         """The model of `record`, the job's own unless given, with all its parts."""
-        model = self._model(job, record or job.model, family)
+        model = self._planned(job, record or job.model, family).model(Meter(job))
         model.parts.ready(model.parts)
         return model
 
-    def load_for(self, job: Job, role: Role) -> Model:
-        """The model of `role`. What it needs for this job is loaded, unless it is to be only when its turn comes."""
-        model = self._model(job, role.record, role.family)
-        if self.stages.at_once:
-            readers = {name for name in model.parts if name.startswith(("text_encoder", "tokenizer"))}
-            texts = (role.prompt.text, role.prompt.negative)
-            known = self.prompts.knows(model, role.family, texts)
-            model.parts.ready(name for name in model.parts if not (known and name in readers))
-        return model
+    def load_all(self, job: Job, parts: Sequence[Role], meter: Meter) -> list[Model]:
+        """The models of the roles. What they need for this job is loaded, unless it is to be only at its turn.
 
-    def _model(self, job: Job, record: ModelRecord, family: Family) -> Model:
-        model = self._loader.load(job, record, family)
-        self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
-        return model
+        `meter` knows before the first is read what the job has to read in all.
+        """
+        plans = [self._planned(job, role.record, role.family) for role in parts]
+        models = [plan.model(meter) for plan in plans]
+        wanted = [self._wanted(role, model) for role, model in zip(parts, models, strict=True)]
+        for plan, names in zip(plans, wanted, strict=True):
+            plan.expect(meter, names)
+        for path, made_for in networks_beside(job):
+            network_plan(path, models[0].dtype, self.card.device, made_for).expect(self.store, meter)
+        if self.stages.at_once:
+            for model, names in zip(models, wanted, strict=True):
+                model.parts.ready(names)
+        return models
+
+    def _planned(self, job: Job, record: ModelRecord, family: Family) -> ModelPlan:
+        plan = self._loader.plan(job, record, family)
+        self._titles |= dict.fromkeys(
+            (part.known(self.store) for part in plan.parts), record.title or record.id
+        )
+        return plan
+
+    def _wanted(self, role: Role, model: Model) -> list[str]:
+        """The parts that work in this job: text encoders only for a prompt that was not read before."""
+        texts = (role.prompt.text, role.prompt.negative)
+        known = self.prompts.knows(model, role.family, texts)
+        return [
+            name for name in model.parts if not (known and name.startswith(("text_encoder", "tokenizer")))
+        ]
 
     def memory(self) -> MemoryChanged:
         held = holders(self.store.parts(), self._titles, self.prompts.size_bytes)
@@ -116,14 +133,14 @@ class Compute:
 
     @contextmanager
     def conditioned(
-        self, job: Job, parts: Sequence[Role], models: Sequence[Model]
+        self, job: Job, parts: Sequence[Role], models: Sequence[Model], meter: Meter
     ) -> Iterator[tuple[Model, ...]]:
         """The models with what the request adds to its own one, which a refiner does not get.
 
         Where the refiner is the very same model it can't be without.
         """
         base, family = models[0], parts[0].family
-        work = Work(job, family, self.store, self.card.device, base.dtype)
+        work = Work(job, family, self.store, self.card.device, base.dtype, meter)
         with conditioned(CONDITIONERS, work, base) as changed:
             yield tuple(changed if model.keys == base.keys else model for model in models)
 
@@ -211,13 +228,11 @@ class Compute:
             self.drop_caches()
             return
         self.lodging.send(always=True)
-        lying = [k for k, p in self.store.parts() if not self.lodging.has(p) and bytes_of(p, self._lies)]
-        self.store.drop(lying)
+        self.store.drop(key for key, size in self._lying() if size)
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""
         self.lodging.send()
-        self.card.release()
 
     def drop_caches(self) -> None:
         """After this nothing is loaded; the next job loads what it needs."""
@@ -227,21 +242,18 @@ class Compute:
     def _make_room(self, job: Job, placement: Placement) -> None:
         """What other jobs have left leaves, the oldest first, as far as this one needs the memory."""
         own = tuple(record.path for record in (job.model, job.refiner, *job.parts.values()) if record)
-        parts = [
-            (key, bytes_of(part, self._lies))
-            for key, part in self.store.parts()
-            if not self.lodging.has(part)
-        ]
+        parts = self._lying()
         mine = sum(size for key, size in parts if key.folder.startswith(own))
         others = [key for key, size in parts if size and not key.folder.startswith(own)]
         wanted = placement.peak_vram if placement.device else placement.peak_ram
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
 
-    @property
-    def _lies(self) -> torch.device | None:
-        """Where parts without a home take memory that computing needs."""
-        return self.card.device if self.card.apart else None
+    def _lying(self) -> list[tuple[PartKey, int]]:
+        """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""
+        return [
+            (key, self.store.size_of(key)) for key, part in self.store.parts() if not self.lodging.has(part)
+        ]
 
     def _free(self) -> int:
         """Where parts are loaded to."""
@@ -249,9 +261,7 @@ class Compute:
 
     def _budget(self) -> Budget:
         """With all that is loaded now, as it can leave."""
-        loaded = sum(
-            bytes_of(part, self._lies) for _, part in self.store.parts() if not self.lodging.has(part)
-        )
+        loaded = sum(size for _, size in self._lying())
         if not self.card.apart:
             return Budget(vram=0, ram=self.card.free() + loaded, device=False)
         ram = psutil.virtual_memory().available + self.lodging.at_home

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.library.outputs import save_picture
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.placement import Placement, stage_of
@@ -128,9 +129,10 @@ class Engine:
         job, compute = drawing.job, self.compute
         drawing.enter(Stage.LOAD, drawing.image)
         roles = compute.roles(job, drawing.family)
-        loaded = [compute.load_for(job, role) for role in roles]
+        meter = Meter(job, drawing.emit)
+        loaded = compute.load_all(job, roles, meter)
         drawing.emit(self.memory())
-        with compute.conditioned(job, roles, loaded) as models:
+        with compute.conditioned(job, roles, loaded, meter) as models:
             drawing.enter(Stage.ENCODE, drawing.image)
             sources = compute.cast(job, roles, models)
             for note in dict.fromkeys(note for source in sources for note in source.notes):

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pipelines.library.models import demo_root
-from pipelines.runtime import decoding, loader, preflight, sampling
+from pipelines.runtime import decoding, network, preflight, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.activations import Linear
 from pipelines.runtime.worker import Worker
@@ -168,10 +168,10 @@ def test_out_of_memory_in_tiles_too_fails_the_job(engine, tiny_model, out, monke
 
 
 def test_out_of_memory_in_a_load_leaves_nothing_half_loaded(engine, tiny_model, monkeypatch):  # G3
-    tensors = loader._tensors
+    tensors = network.tensors
 
-    def short(wanted):
-        for number, item in enumerate(tensors(wanted)):
+    def short(*wanted):
+        for number, item in enumerate(tensors(*wanted)):
             if number == 5:
                 raise RuntimeError(
                     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -179,7 +179,7 @@ def test_out_of_memory_in_a_load_leaves_nothing_half_loaded(engine, tiny_model, 
             yield item
 
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "_tensors", short)
+        patch.setattr(network, "tensors", short)
         with pytest.raises(OutOfMemory):
             run(engine, job_of(tiny_model))
     assert engine.compute.store.keys() == ()

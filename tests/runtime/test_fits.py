@@ -90,7 +90,7 @@ def draw(torch_engine, out, monkeypatch) -> Callable[..., Seen]:
             settle(job, placement)
 
         monkeypatch.setattr(compute, "settle", settled)
-        monkeypatch.setattr(compute, "load_for", counting_weights(compute, card))
+        monkeypatch.setattr(compute, "load_all", counting_weights(compute, card))
         events: list[Event] = []
         with counting(card.memory, monkeypatch, decoding):
             for job in jobs:
@@ -108,16 +108,17 @@ def draw(torch_engine, out, monkeypatch) -> Callable[..., Seen]:
 
 def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
     """What is loaded straight to the card takes room there as well."""
-    load_for, known = compute.load_for, WeakIdKeyDictionary()
+    load_all, known = compute.load_all, WeakIdKeyDictionary()
 
-    def loading(job, role):
-        model = load_for(job, role)
-        for part in model.parts.values() if not compute._loader.in_ram else ():
+    def loading(job, roles, meter):
+        models = load_all(job, roles, meter)
+        parts = [part for model in models for part in model.parts.values()]
+        for part in parts if not compute._loader.in_ram else ():
             for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
                 if weight not in known:
                     known[weight] = True
                     card.memory.take(weight)
-        return model
+        return models
 
     return loading
 

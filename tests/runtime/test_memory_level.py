@@ -33,5 +33,6 @@ def test_memory_is_level_over_a_thousand_jobs_and_fifty_models(engine, tiny_mode
         if number >= JOBS // 5 and number % 50 == 0:
             seen.append((number, rss_mb()))
             shutil.rmtree(out)
-    slope = float(np.polyfit(*zip(*seen, strict=True), 1)[0])
+    numbers, taken = (np.array(column) for column in zip(*seen, strict=True))
+    slope = float(np.polyfit(numbers, taken, 1)[0])
     assert slope * 100 < MB_A_HUNDRED, seen
