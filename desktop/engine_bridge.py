@@ -180,6 +180,11 @@ class EngineBridge(QObject):
         if self._lane is not None:
             self._lane.resume()
 
+    def free_memory(self) -> None:
+        """Models are let go of, right after a picture that is being made. Returns at once."""
+        if self._lane is not None:
+            self._lane.worker.free()
+
     def restart(self) -> None:
         """A new worker takes over what was waiting; a job that was running ends as failed. Never waits."""
         former, self._lane = self._lane, None

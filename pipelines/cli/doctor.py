@@ -19,6 +19,7 @@ from pipelines.cli import output
 from pipelines.cli.output import DONE, FAILED
 from pipelines.cli.probe import Facts, probe
 from pipelines.library.folders import default_output_dir
+from pipelines.library.machine import processor
 from pipelines.library.models import demo_root, scan
 from pipelines.library.version import program
 
@@ -93,17 +94,7 @@ def _python() -> Finding:
 
 def _processor() -> Finding:
     cores = psutil.cpu_count(logical=False) or os.cpu_count()
-    return Finding("Processor", State.OK, f"{_processor_name()}, {cores} cores, {os.cpu_count()} threads")
-
-
-def _processor_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # Linux only
-        pass
-    return platform.processor() or platform.machine()
+    return Finding("Processor", State.OK, f"{processor()}, {cores} cores, {os.cpu_count()} threads")
 
 
 def _memory() -> Finding:

@@ -19,7 +19,8 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library.folders import default_output_dir
+from pipelines.library import measured
+from pipelines.library.folders import data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
@@ -33,6 +34,7 @@ from pipelines.spec.events import (
     JobQueued,
     JobStarted,
     LoadProgress,
+    MemoryChanged,
     StageChanged,
     StepDone,
     WorkerDied,
@@ -62,6 +64,7 @@ NAMES = {
     JobFailed: "failed",
     WorkerReady: "ready",
     WorkerDied: "failed",
+    MemoryChanged: "memory",
 }
 
 _Events = queue.SimpleQueue[Event | None]
@@ -171,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=_dtype(args.dtype),
         threads=_threads(args.threads),
         preview_interval_s=0,
+        measured_file=str(data_dir() / measured.FILE),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
@@ -274,7 +278,10 @@ class _JsonLines(_Listener):
     def hear(self, event: Event) -> None:
         super().hear(event)
         data: dict[str, Any] = {"event": NAMES[type(event)]}
-        data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
+        if not isinstance(event, StepDone):
+            data |= dataclasses.asdict(event)
+        else:  # pixels are no JSON, and copying them takes its time
+            data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
         if _ends(event):
             data["paths"] = self.paths
         if isinstance(event, WorkerDied):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,21 @@ def stamp_of(folder: Path) -> Stamp:
 
 
 class ComponentStore:
-    """`free_bytes` tells the free memory of the device. `loads` counts what was really loaded.
+    """`free_bytes` tells the free memory where parts lie. `loads` counts what was really loaded.
 
-    Parts of the same content are one part, known by the key of the model that brought it (part_plan.py compares them).
+    `left` hears of each part that is let go. Parts of the same content are one part, known by the key of the model that
+    brought it (part_plan.py compares them).
     """
 
-    def __init__(self, free_bytes: Callable[[], int], release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        free_bytes: Callable[[], int],
+        release: Callable[[], None],
+        left: Callable[[Any], None] = lambda part: None,
+    ) -> None:
         self._free_bytes = free_bytes
         self._release = release
+        self._left = left
         self._parts: OrderedDict[PartKey, Any] = OrderedDict()
         self._kinds: dict[PartKey, str] = {}  # of the parts that others may share
         self._known: dict[PartKey, PartKey] = {}  # also of parts that have left: it is a fact about the files
@@ -100,18 +107,27 @@ class ComponentStore:
         """Least recently used first."""
         return tuple(self._parts)
 
-    def clear(self) -> None:
-        self._parts.clear()
-        self._kinds.clear()
+    def parts(self) -> tuple[tuple[PartKey, Any], ...]:
+        """Least recently used first."""
+        return tuple(self._parts.items())
+
+    def drop(self, keys: Iterable[PartKey]) -> None:
+        """Lets go of these; whoever holds one keeps it alive."""
+        for key in keys:
+            if key in self._parts:
+                del self._kinds[key]
+                self._left(self._parts.pop(key))
         self._release()
 
+    def clear(self) -> None:
+        self.drop(self.keys())
+
     def _drop_outdated(self, key: PartKey) -> None:
-        for old in [k for k in self._parts if k.folder == key.folder and k.stamp != key.stamp]:
-            del self._parts[old], self._kinds[old]
+        old = [k for k in self._parts if k.folder == key.folder and k.stamp != key.stamp]
+        if old:
+            self.drop(old)
 
     def _make_room(self, wanted: int) -> None:
         """Twice the file: fp16 weights become float32 on the CPU, and a picture needs room as well."""
         while self._parts and self._free_bytes() < 2 * wanted:
-            key, _part = self._parts.popitem(last=False)
-            del self._kinds[key], _part
-            self._release()
+            self.drop([next(iter(self._parts))])

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gc
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import torch
 
+from pipelines.library.machine import processor
 from pipelines.runtime.precision import Precision
 from pipelines.spec.errors import EngineError
+from pipelines.spec.memory import Room
 from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -102,6 +106,30 @@ def free_bytes(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     return psutil.virtual_memory().available
+
+
+def bytes_of(part: Any, device: torch.device | None = None) -> int:
+    """Of the weights in a network, a tensor, or a mapping of those; only of what lies on `device` where it is given."""
+    if isinstance(part, torch.Tensor):
+        return part.nbytes if device is None or part.device == device else 0
+    if isinstance(part, torch.nn.Module):
+        return sum(bytes_of(tensor, device) for tensor in (*part.parameters(), *part.buffers()))
+    if isinstance(part, Mapping):
+        return sum(bytes_of(value, device) for value in part.values())
+    return 0
+
+
+def name_of(device: torch.device) -> str:
+    """As its maker calls it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+
+
+def room_of(device: torch.device) -> Room | None:
+    """Memory of its own; None for a device that computes in RAM."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    return Room(total=total, free=free, ours=torch.cuda.memory_reserved(device))
 
 
 def release(device: torch.device) -> None:

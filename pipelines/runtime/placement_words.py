@@ -28,11 +28,19 @@ def needed(placement: Placement) -> str:
         texts.append(f"it takes {gb(placement.peak_vram)} of the card's memory, {gb(budget.vram)} are free")
     if placement.peak_ram > budget.ram:
         texts.append(f"it takes {gb(placement.peak_ram)} of RAM, {gb(budget.ram)} are free")
+    if not texts and budget.limits:  # it looked as if it would fit
+        (most,) = [max(budget.limits.values())]
+        texts.append(f"it could not even get {gb(most)}")
     return " and ".join(texts)
 
 
 def gb(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 10**8 else f"{size / 1e6:.0f} MB"
+
+
+def part_name(name: str) -> str:
+    """Of a part of a model, as one writes it: 'U-Net' for 'unet'."""
+    return _NAMES.get(name, name)
 
 
 def place_words(place: Place, placement: Placement) -> str:

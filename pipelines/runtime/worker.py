@@ -21,6 +21,7 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    MemoryChanged,
     Terminal,
     WorkerDied,
     WorkerReady,
@@ -34,11 +35,16 @@ LANE = "engine"  # the thread's name
 
 
 class Engine(Protocol):
-    """What the lane needs. `run` tells its progress by `emit`; it raises Cancelled after `job.cancel()`."""
+    """What the lane needs. `run` tells its progress by `emit`; it raises Cancelled after `job.cancel()`.
+
+    `free` lets go of all that is loaded; `memory` tells what is.
+    """
 
     device: str
 
     def run(self, job: Job, emit: Emit) -> None: ...
+    def memory(self) -> MemoryChanged: ...
+    def free(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -57,6 +63,7 @@ class Worker(threading.Thread):
         self._pending: deque[Job] = deque()
         self._busy: Job | None = None
         self._stopping = False
+        self._free_wanted = False
 
     def submit(self, job: Job) -> None:
         """Raises EngineError after `stop()`."""
@@ -90,6 +97,12 @@ class Worker(threading.Thread):
             ids
         ):  # the running one last, or it would make room for one that is to go as well
             self.cancel(job_id)
+
+    def free(self) -> None:
+        """What is loaded is let go of, on the lane: at once where it rests, else right after the job at hand."""
+        with self._changed:
+            self._free_wanted = True
+            self._changed.notify_all()
 
     def pending(self) -> tuple[Job, ...]:
         """The jobs that wait, in their order."""
@@ -126,20 +139,44 @@ class Worker(threading.Thread):
         start = time.perf_counter()
         engine = self._factory()
         self._emit(WorkerReady(seconds=time.perf_counter() - start, device=engine.device))
+        self._tell_memory(engine)
         death = None
-        while death is None and (job := self._next()) is not None:
+        while death is None and (job := self._next(engine)) is not None:
             death = self._run_job(engine, job)
         engine.close()
         return death
 
-    def _next(self) -> Job | None:
-        """The next job, waiting for one; None once the lane is to stop."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._pending or self._stopping)
-            if self._stopping:
-                return None
-            self._busy = self._pending.popleft()
-            return self._busy
+    def _next(self, engine: Engine) -> Job | None:
+        """The next job, waiting for one and freeing memory meanwhile; None once the lane is to stop."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._pending or self._stopping or self._free_wanted)
+                free, self._free_wanted = self._free_wanted, False
+                if not free or self._stopping:
+                    return self._taken()
+            self._let_go(engine)
+
+    def _taken(self) -> Job | None:
+        """Under the lock."""
+        if self._stopping:
+            return None
+        self._busy = self._pending.popleft()
+        return self._busy
+
+    def _let_go(self, engine: Engine) -> None:
+        try:
+            engine.free()
+        except Exception as error:  # a device that is lost says so again at the next job
+            _log("freeing memory", error)
+        self._tell_memory(engine)
+
+    def _tell_memory(self, engine: Engine) -> None:
+        try:
+            event = engine.memory()
+        except Exception as error:
+            _log("looking at the memory", error)
+        else:
+            self._emit(event)
 
     def _run_job(self, engine: Engine, job: Job) -> WorkerDied | None:
         start, death = time.perf_counter(), None
@@ -154,6 +191,8 @@ class Worker(threading.Thread):
             _log(f"job {job.id}", error)
             end = _failure(job, error)
             death = _death(error) if isinstance(error, DeviceLost | SystemExit) else None
+        if death is None:
+            self._tell_memory(engine)
         self._end(job, end)
         return death
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pipelines.spec.memory import Holder, Room
+
 
 class Stage(StrEnum):
     """Where a job is. The order is the order of the work."""
@@ -76,7 +78,10 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSaved:
-    """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour)."""
+    """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour).
+
+    `seconds` from the first step until it was saved, of them `denoise_s` and `decode_s`; 0 where nobody measured.
+    """
 
     job_id: int
     path: str
@@ -85,6 +90,9 @@ class ImageSaved:
     height: int
     image: int = 0
     marks: tuple[str, ...] = ()
+    denoise_s: float = 0.0
+    decode_s: float = 0.0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +137,22 @@ class WorkerDied:
     hint: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryChanged:
+    """Told once the engine is there, after each load, before the end of a job and once models were let go of.
+
+    `device_name` as its maker calls it; `card` is its memory, None where all is computed in RAM.
+    """
+
+    device_name: str
+    card: Room | None = None
+    holders: tuple[Holder, ...] = ()
+
+
 Terminal = JobFinished | JobCancelled | JobFailed
 Event = (
     JobQueued | JobStarted | StageChanged | LoadProgress | StepDone | ImageSaved | JobFinished | JobCancelled
-    | JobFailed | WorkerReady | WorkerDied
+    | JobFailed | WorkerReady | WorkerDied | MemoryChanged
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.cli.commands import main
-from pipelines.spec.events import ImageSaved, Stage, StageChanged, StepDone
+from pipelines.spec.events import ImageSaved, MemoryChanged, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Sampling
@@ -56,6 +56,12 @@ class ScriptedEngine:
                     job_id=job.id, path=path, seed=seed, width=size.width, height=size.height, image=image
                 )
             )
+
+    def memory(self) -> MemoryChanged:
+        return MemoryChanged(device_name="Scripted processor")
+
+    def free(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.library.outputs import save_picture
 from pipelines.spec.errors import DeviceLost, NotSaved, OutOfMemory
-from pipelines.spec.events import Event, ImageSaved, Preview, Stage, StageChanged, StepDone
+from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Preview, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
@@ -74,6 +74,12 @@ class ScriptedEngine:
 
     def __init__(self, script: Script, options: EngineOptions) -> None:
         self._script, self._options = script, options
+
+    def memory(self) -> MemoryChanged:
+        return MemoryChanged(device_name="Scripted processor")
+
+    def free(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from pipelines.runtime.worker import Emit, Worker
-from pipelines.spec.events import Event, WorkerDied, WorkerReady, is_terminal
+from pipelines.spec.events import Event, MemoryChanged, WorkerDied, WorkerReady, is_terminal
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
@@ -69,6 +69,12 @@ class Script:
 
     def run(self, job: Job, emit: Emit) -> None:
         self._act(job, emit)
+
+    def memory(self) -> MemoryChanged:
+        return MemoryChanged(device_name="Scripted processor")
+
+    def free(self) -> None:
+        pass
 
     def close(self) -> None:
         self.closed = True

@@ -76,7 +76,8 @@ for form in ("folder", "file"):
         job = Job(id=1, request=GenerationRequest(model=record.id), model=record)
         vandal = Vandal(job, act, path)
         try:
-            engine.compute._loader.load(job, record, family, vandal)
+            parts = engine.compute._loader.load(job, record, family, vandal).parts
+            parts.ready(parts)
             ends[place.stem] = "loaded"
         except ModelError as error:
             ends[place.stem] = str(error)

@@ -14,11 +14,14 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    MemoryChanged,
     Stage,
     StageChanged,
     WorkerDied,
+    WorkerReady,
     is_terminal,
 )
+from pipelines.spec.memory import Holder
 from tests.runtime.scripted import LIMIT_S, Listener, Script, job, started
 
 
@@ -44,8 +47,11 @@ def test_a_job_is_told_from_queue_to_end_in_order():
     worker.submit(job(1))
     listener.end_of(1)
     assert worker.stop()
-    kinds = [type(event) for event in listener.events[1:]]
-    assert kinds == [JobQueued, JobStarted, *[StageChanged] * len(Stage), JobFinished]
+    kinds = [type(event) for event in listener.events if not isinstance(event, MemoryChanged)]
+    assert kinds == [WorkerReady, JobQueued, JobStarted, *[StageChanged] * len(Stage), JobFinished]
+    kinds = [type(event) for event in listener.events]
+    assert kinds[-2:] == [MemoryChanged, JobFinished], "what a job leaves in memory is known before its end"
+    assert kinds.count(MemoryChanged) == 2, "once for the engine that is ready, once for the job"
 
 
 def test_jobs_run_one_after_the_other_in_their_order():
@@ -375,6 +381,90 @@ def test_a_listener_that_fails_costs_no_picture():
 
     worker = Worker(lambda: Script(walk), emit)
     worker.start()
+    worker.submit(job(1))
+    listener.end_of(1)
+    assert worker.stop()
+    assert listener.ends() == {1: ["JobFinished"]}
+
+
+class Holding(Script):
+    """An engine that holds what its jobs loaded."""
+
+    def __init__(self, act) -> None:
+        super().__init__(act)
+        self.held: list[int] = []
+        self.lanes: list[str] = []
+
+    def run(self, job, emit):
+        super().run(job, emit)
+        self.held.append(job.id)
+
+    def memory(self):
+        held = tuple(Holder(name=f"model {number}", size_bytes=number) for number in self.held)
+        return MemoryChanged(device_name="one", holders=held)
+
+    def free(self):
+        self.lanes.append(threading.current_thread().name)
+        self.held.clear()
+
+
+def freed(event) -> bool:
+    return isinstance(event, MemoryChanged) and not event.holders
+
+
+def test_an_idle_lane_lets_go_of_its_models_at_once():
+    engine, listener = Holding(walk), Listener()
+    worker = Worker(lambda: engine, listener)
+    worker.start()
+    worker.submit(job(7))
+    listener.end_of(7)
+    told = next(e for e in listener.events if isinstance(e, MemoryChanged) and e.holders)
+    assert told.holders[0].name == "model 7"
+    listener.events.clear()
+    worker.free()
+    listener.wait(freed)
+    assert worker.stop()
+    assert engine.lanes == ["engine"], "the caller's thread touches no model"
+
+
+def test_a_running_job_is_let_through_before_memory_is_freed():
+    in_step, go_on, listener = threading.Event(), threading.Event(), Listener()
+    at_start = []
+
+    def act(one, emit):
+        at_start.append(list(engine.held))
+        in_step.set()
+        assert go_on.wait(LIMIT_S)
+
+    engine = Holding(act)
+    worker = Worker(lambda: engine, listener)
+    worker.start()
+    worker.submit(job(1))
+    worker.submit(job(2))
+    assert in_step.wait(LIMIT_S)
+    worker.free()
+    worker.free()
+    assert not engine.lanes
+    go_on.set()
+    listener.end_of(2)
+    assert worker.stop()
+    assert engine.lanes == ["engine"], "two clicks free once"
+    assert at_start == [[], []], "between the two jobs"
+    assert listener.ends() == {1: ["JobFinished"], 2: ["JobFinished"]}
+
+
+def test_memory_that_cannot_be_freed_or_told_costs_no_picture():
+    class Broken(Holding):
+        def memory(self):
+            raise RuntimeError("no answer")
+
+        def free(self):
+            raise RuntimeError("no answer")
+
+    listener = Listener()
+    worker = Worker(lambda: Broken(walk), listener)
+    worker.start()
+    worker.free()
     worker.submit(job(1))
     listener.end_of(1)
     assert worker.stop()

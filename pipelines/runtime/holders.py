@@ -1,0 +1,42 @@
+"""Who holds memory: the loaded parts of models by names that a person knows, and the prompts that are remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.runtime.components import PartKey
+from pipelines.runtime.placement_words import part_name
+from pipelines.spec.memory import Holder
+
+PROMPTS = "Prompts read so far"
+
+
+def holders(
+    parts: Iterable[tuple[PartKey, Any]], titles: Mapping[PartKey, str], prompts: int
+) -> tuple[Holder, ...]:
+    """The largest first. `titles` are those of the models that the parts were loaded for, `prompts` bytes in RAM."""
+    found = [holder for key, part in parts for holder in _of_part(_name(key, titles), part)]
+    found += [Holder(name=PROMPTS, size_bytes=prompts)] if prompts else []
+    return tuple(sorted(found, key=lambda holder: -holder.size_bytes))
+
+
+def _of_part(name: str, part: Any) -> Iterator[Holder]:
+    """A part that streams lies in both memories; what has no tensors, such as a tokenizer, takes next to nothing."""
+    if not isinstance(part, torch.nn.Module):
+        return
+    sizes = {True: 0, False: 0}
+    for tensor in (*part.parameters(), *part.buffers()):
+        sizes[tensor.device.type not in ("cpu", "meta")] += tensor.nbytes
+    for on_card, size in sizes.items():
+        if size:
+            yield Holder(name=name, size_bytes=size, on_card=on_card)
+
+
+def _name(key: PartKey, titles: Mapping[PartKey, str]) -> str:
+    place = Path(key.folder)
+    title = titles.get(key)
+    return f"{title}: {part_name(place.name)}" if title else place.name
