@@ -16,7 +16,7 @@ from pipelines.library.own_facts import read_json
 from pipelines.library.places import Place, Source, table_of
 from pipelines.spec.errors import BrokenModel, ModelError
 from pipelines.spec.families.base import Family
-from pipelines.spec.families.file_parts import FilePart, Spelling
+from pipelines.spec.families.file_parts import LDM_UNET, FilePart, Spelling
 
 # The settings of its parts, as JSON in the metadata of a file that `convert` wrote.
 CONFIGS = "emulsion.configs"
@@ -156,9 +156,7 @@ def _configs(
     if not configs:
         configs = bundled(family)
         for part, file in parts.items():
-            if file.spelling is Spelling.FLUX:
-                double, single = depth(file.names)
-                configs[part] |= {"num_layers": double, "num_single_layers": single}
+            configs[part] |= _shown(file)
     configs |= {part: {"folder": path} for part, path in borrowed.items() if part not in family.file_parts}
     if missing := [part for part in family.required_parts if part not in configs]:
         raise BrokenModel(f"The settings in the file leave out: {', '.join(missing)}.", AGAIN)
@@ -166,6 +164,16 @@ def _configs(
         zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         configs["scheduler"] = configs["scheduler"] | zero
     return configs
+
+
+def _shown(file: PartFile) -> dict[str, int]:
+    """What the tensors say of the settings: models of one family have more blocks or fewer, and more input."""
+    if file.spelling is Spelling.FLUX:
+        double, single = depth(file.names)
+        return {"num_layers": double, "num_single_layers": single}
+    if file.spelling is Spelling.LDM_UNET and (first := file.names.get(LDM_UNET.mark)):
+        return {"in_channels": file.places[first].shape[1]}
+    return {}
 
 
 def bundled(family: Family) -> dict[str, dict[str, Any]]:

@@ -46,9 +46,8 @@ def stamp_of(folder: Path) -> Stamp:
 class ComponentStore:
     """`free_bytes` tells the free memory where parts lie. `loads` counts what was really loaded.
 
-    `left` hears of each part that is let go.
-
-    Parts of the same content are one part, known by the key of the model that brought it (part_plan.py compares them).
+    `left` hears of each part that is let go. Parts of the same content are one part, known by the key of the model that
+    brought it (part_plan.py compares them).
     """
 
     def __init__(

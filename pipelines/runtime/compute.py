@@ -19,7 +19,7 @@ from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
 from pipelines.runtime.holders import holders
-from pipelines.runtime.loader import Loader, Model, ModelPlan, network_plan
+from pipelines.runtime.loader import Loader, Model, network_plan
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
@@ -78,41 +78,38 @@ class Compute:
 
     def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
         """The model of `record`, the job's own unless given, with all its parts."""
-        model = self._planned(job, record or job.model, family).model(Meter(job))
+        model = self._model(job, record or job.model, family)
         model.parts.ready(model.parts)
         return model
 
-    def load_all(self, job: Job, parts: Sequence[Role], meter: Meter) -> list[Model]:
-        """The models of the roles. What they need for this job is loaded, unless it is to be only at its turn.
+    def load_all(self, job: Job, roles: Sequence[Role], meter: Meter) -> list[Model]:
+        """The models of `roles`. What they need for this job is loaded, unless it is to be only when its turn comes.
 
-        `meter` knows before the first is read what the job has to read in all.
+        `meter` knows before the first part is read what is read now in all, ControlNets and the like with it.
         """
-        plans = [self._planned(job, role.record, role.family) for role in parts]
-        models = [plan.model(meter) for plan in plans]
-        wanted = [self._wanted(role, model) for role, model in zip(parts, models, strict=True)]
-        for plan, names in zip(plans, wanted, strict=True):
-            plan.expect(meter, names)
+        models = [self._model(job, role.record, role.family, meter) for role in roles]
+        wanted = [self._at_once(role, model) for role, model in zip(roles, models, strict=True)]
+        for model, names in zip(models, wanted, strict=True):
+            self._loader.expect(model, names, meter)
         for path, made_for in networks_beside(job):
-            network_plan(path, models[0].dtype, self.card.device, made_for).expect(self.store, meter)
-        if self.stages.at_once:
-            for model, names in zip(models, wanted, strict=True):
-                model.parts.ready(names)
+            plan = network_plan(path, models[0].dtype, self.card.device, made_for)
+            plan.expect(self.store, meter)
+        for model, names in zip(models, wanted, strict=True):
+            model.parts.ready(names)
         return models
 
-    def _planned(self, job: Job, record: ModelRecord, family: Family) -> ModelPlan:
-        plan = self._loader.plan(job, record, family)
-        self._titles |= dict.fromkeys(
-            (part.known(self.store) for part in plan.parts), record.title or record.id
-        )
-        return plan
+    def _at_once(self, role: Role, model: Model) -> list[str]:
+        """The parts that the job needs from its start."""
+        if not self.stages.at_once:
+            return []
+        readers = {name for name in model.parts if name.startswith(("text_encoder", "tokenizer"))}
+        known = self.prompts.knows(model, role.family, (role.prompt.text, role.prompt.negative))
+        return [name for name in model.parts if not (known and name in readers)]
 
-    def _wanted(self, role: Role, model: Model) -> list[str]:
-        """The parts that work in this job: text encoders only for a prompt that was not read before."""
-        texts = (role.prompt.text, role.prompt.negative)
-        known = self.prompts.knows(model, role.family, texts)
-        return [
-            name for name in model.parts if not (known and name.startswith(("text_encoder", "tokenizer")))
-        ]
+    def _model(self, job: Job, record: ModelRecord, family: Family, meter: Meter | None = None) -> Model:
+        model = self._loader.load(job, record, family, meter)
+        self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
+        return model
 
     def memory(self) -> MemoryChanged:
         held = holders(self.store.parts(), self._titles, self.prompts.size_bytes)

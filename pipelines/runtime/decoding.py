@@ -50,6 +50,33 @@ def decode(
     return pipe.image_processor.postprocess(pixels, output_type="pil")[0]
 
 
+def encode(pipe: Any, pixels: torch.Tensor, latent: LatentFormat) -> torch.Tensor:
+    """Latents [1, channels, h, w] of `pixels` [1, 3, height, width] in -1..1, the most likely ones, without noise."""
+    vae = pipe.vae
+    wide = latent.upcast and vae.config.get("force_upcast", False) and vae.dtype is torch.float16
+    with torch.no_grad(), _at(vae, torch.float32 if wide else vae.dtype):
+        pixels = pixels.to(vae.device, vae.dtype)
+        try:
+            found = vae.encode(pixels).latent_dist.mode()
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            devices.forget_frames(error)
+            with _in_tiles(vae):
+                found = vae.encode(pixels).latent_dist.mode()
+    return _as_trained(vae, found.float())
+
+
+def _as_trained(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """As a denoiser has them; `_decoded` is the way back."""
+    config = vae.config
+    mean, std = (config.get(name) for name in ("latents_mean", "latents_std"))
+    if mean and std:
+        mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        return (latents - mean) * config.scaling_factor / std
+    return (latents - (config.get("shift_factor") or 0)) * config.scaling_factor
+
+
 def is_uniform(picture: Image.Image) -> bool:
     """Every pixel has the same colour: mostly a fault, sometimes what was asked."""
     bands = picture.convert("RGB").split()

@@ -38,74 +38,8 @@ from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import Format, ModelRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
-
-    `record` is the id of the model, `dtype` what its networks compute with.
-    `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
-    model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
-    `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
-    """
-
-    parts: Parts
-    keys: Mapping[str, PartKey]
-    record: str
-    dtype: torch.dtype
-    settings: Mapping[str, bool] = field(default_factory=dict)
-    task: Task = Task.TEXT
-    added: Mapping[str, Any] = field(default_factory=dict)
-    call: Mapping[str, Any] = field(default_factory=dict)
-    always: Mapping[str, Any] = field(default_factory=dict)
-    reading: tuple[object, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.parts[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPlan:
-    """A model that a job wants: its parts in the order of the family, none of them read yet.
-
-    `landed` is told of each network that was asked for and lies in RAM, apart from the device.
-    """
-
-    store: ComponentStore
-    parts: tuple[PartPlan, ...]
-    record: str
-    dtype: torch.dtype
-    settings: Mapping[str, bool]
-    landed: Callable[[torch.nn.Module], None] | None = None
-
-    def expect(self, meter: Meter, names: Iterable[str]) -> None:
-        """Of the parts of these names."""
-        wanted = {*names}
-        for plan in self.parts:
-            if plan.part in wanted:
-                plan.expect(self.store, meter)
-
-    def model(self, meter: Meter) -> Model:
-        """A part is read when it is first asked for.
-
-        That raises ModelError with the path for what is damaged or incomplete; Cancelled between tensors.
-        """
-        loads = {plan.part: partial(self._part, plan, meter) for plan in self.parts}
-        keys = Known(self.store, {plan.part: plan for plan in self.parts})
-        return Model(Parts(loads), keys, self.record, self.dtype, self.settings)
-
-    def _part(self, plan: PartPlan, meter: Meter) -> Any:
-        _, part = plan.load(self.store, meter)
-        if self.landed is not None and isinstance(part, torch.nn.Module):
-            self.landed(part)
-        return part
-
-
-class Known(Mapping[str, PartKey]):
-    """By which key the store knows each part now: once it is read, it may be another model's of the same content."""
+class Keys(Mapping[str, PartKey]):
+    """Of the parts by name, as the store knows them now: a part may turn out to be another model's as well."""
 
     def __init__(self, store: ComponentStore, plans: Mapping[str, PartPlan]) -> None:
         self._store = store
@@ -121,8 +55,38 @@ class Known(Mapping[str, PartKey]):
         return len(self._plans)
 
 
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
+
+    `record` is the id of the model, `dtype` what its networks compute with, `plans` how its parts are read.
+    `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
+    model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
+    `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
+    """
+
+    parts: Parts
+    keys: Mapping[str, PartKey]
+    record: str
+    dtype: torch.dtype
+    plans: Mapping[str, PartPlan]
+    settings: Mapping[str, bool] = field(default_factory=dict)
+    task: Task = Task.TEXT
+    added: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict)
+    always: Mapping[str, Any] = field(default_factory=dict)
+    reading: tuple[object, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.parts[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
 class Loader:
-    """`landed` as in `ModelPlan`, while `in_ram` is set: parts then wait there until it is their turn."""
+    """`landed` is told of each network that was asked for and whether it lies in RAM, apart from the device."""
 
     def __init__(
         self,
@@ -135,27 +99,39 @@ class Loader:
         self._device = device
         self._dtype = options.dtype
         self._landed = landed
-        self.in_ram = False
+        self.in_ram = False  # where parts land that are loaded from now on
         self._precisions: dict[tuple[str, str, int], Precision] = {}
 
     def load(self, job: Job, record: ModelRecord, family: Family, meter: Meter | None = None) -> Model:
         """The model of the record, its parts out of the store where they are still the same files.
 
-        Raises ModelError with the path for what is gone or not supported. Parts are read as by `ModelPlan.model`.
+        A part is read when it is first asked for, and `meter` hears of it. Raises ModelError with the path for what is
+        gone, damaged or not supported, as that does; and it Cancelled between tensors.
         """
-        return self.plan(job, record, family).model(meter or Meter(job))
-
-    def plan(self, job: Job, record: ModelRecord, family: Family) -> ModelPlan:
-        """Raises ModelError with the path for what is gone or not supported."""
         of = _of_file if record.format is Format.SINGLE_FILE else _of_folder
         precision = self.precision(record, family)
-        parts, told = of(Path(record.path), record, family, precision, self._device)
-        settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
+        found, told = of(Path(record.path), record, family, precision, self._device)
         of_refiner = record is getattr(job, "refiner", None) and record.path != job.model.path
-        lands = torch.device("cpu") if self.in_ram else self._device
-        plans = (_shareable(replace(part, lands=lands), family, of_refiner) for part in parts)
-        landed = self._landed if self.in_ram else None
-        return ModelPlan(self._store, tuple(plans), record.id, precision.compute, settings, landed)
+        plans = {plan.part: _shareable(plan, family, of_refiner) for plan in found}
+        hearing = meter or Meter(job)
+        parts = Parts({name: partial(self._part, plan, hearing) for name, plan in plans.items()})
+        settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
+        return Model(parts, Keys(self._store, plans), record.id, precision.compute, plans, settings)
+
+    def expect(self, model: Model, names: Iterable[str], meter: Meter) -> None:
+        """Tells the meter what these parts of the model will have to read."""
+        for name in names:
+            model.plans[name].expect(self._store, meter)
+
+    @property
+    def lands(self) -> torch.device:
+        return torch.device("cpu") if self.in_ram else self._device
+
+    def _part(self, plan: PartPlan, meter: Meter) -> Any:
+        _, part = plan.load(self._store, meter, self.lands)
+        if self.in_ram and isinstance(part, torch.nn.Module):
+            self._landed(part)
+        return part
 
     def precision(self, record: ModelRecord, family: Family) -> Precision:
         """Once for a model: what it takes itself must not make it another one at the next job."""
@@ -176,12 +152,12 @@ def _shareable(plan: PartPlan, family: Family, of_refiner: bool) -> PartPlan:
     return replace(plan, shared=True)
 
 
-Found = tuple[list[PartPlan], Mapping[str, Any]]  # and the settings that the model tells of itself
+Plans = tuple[list[PartPlan], Mapping[str, Any]]  # and the settings that the model tells of itself
 
 
 def _of_folder(
     root: Path, _record: ModelRecord, family: Family, precision: Precision, device: torch.device
-) -> Found:
+) -> Plans:
     if not root.is_dir():
         raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
     index = _json(root / "model_index.json")
@@ -229,7 +205,7 @@ def _words(class_name: str, folder: Path) -> str:
 
 def _of_file(
     path: Path, record: ModelRecord, family: Family, precision: Precision, device: torch.device
-) -> Found:
+) -> Plans:
     if not path.is_file():
         raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
     files = FileParts(read(path, family, dict(record.borrowed)), family)

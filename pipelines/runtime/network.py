@@ -90,19 +90,15 @@ def as_named(names: Mapping[str, Any], module: Any) -> dict[str, Any]:
 
 
 def filled(
-    sketch: Sketch,
-    precision: Precision,
-    device: torch.device,
-    meter: Meter,
-    lands: torch.device | None = None,
+    sketch: Sketch, precision: Precision, device: torch.device, lands: torch.device, meter: Meter
 ) -> torch.nn.Module:
-    """The network in the precision, ready to compute on the device; it lies there too, unless it `lands` elsewhere.
+    """The network, in the precision, ready to compute on `device`; `lands` is where it lies so far.
 
     Raises ModelError for weights that are missing or cannot be read, RuntimeError for those that do not fit, Cancelled.
     """
     module, names = sketch.module, sketch.names
     wanted = {name: names[name] for name in module.state_dict() if name in names}
-    state = dict(tensors(wanted, precision.of, lands or device, meter))
+    state = dict(tensors(wanted, precision.of, lands, meter))
     packed = {name: state.pop(name) for name in [n for n, t in state.items() if gguf_weights.is_packed(t)]}
     fits = {name for name, t in packed.items() if gguf_weights.has_shape(t, names[name].shape)}
     for name in [name for name in packed if name not in fits or not _is_linear(module, name)]:
@@ -112,7 +108,7 @@ def filled(
     if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
         text = f"{len(missing)} weights are missing, such as '{missing[0]}': {sketch.place}"
         raise ModelError(text, "Get the model again.")
-    module = module.to(lands or device).eval().requires_grad_(False)  # what is no weight is on the CPU still
+    module = module.to(lands).eval().requires_grad_(False)  # what is no weight is on the CPU still
     settle(module, precision)
     if type(module).__name__ in _DENOISERS:
         attention.settle(module, device)

@@ -33,7 +33,6 @@ class PartPlan:
     """`size_bytes` are those of its weights on disk; `place` is what messages name.
 
     A network has a `sketch`; what has no weights is what `make` answers, and `words` the digest of all it is made of.
-    It `lands` on the device that computes, unless another is given.
     `shared`: it may be another model's part of the same content.
     """
 
@@ -42,7 +41,6 @@ class PartPlan:
     place: Path
     precision: Precision
     device: torch.device
-    lands: torch.device | None = None
     size_bytes: int = 0
     sketch: Callable[[], Sketch] | None = None
     make: Callable[[], Any] | None = None
@@ -54,8 +52,10 @@ class PartPlan:
         if self.size_bytes and self.known(store) not in store:
             meter.expect(self.key, self.size_bytes)
 
-    def load(self, store: ComponentStore, meter: Meter) -> tuple[PartKey, Any]:
-        """The part, and the key that it is known by in the store.
+    def load(
+        self, store: ComponentStore, meter: Meter, lands: torch.device | None = None
+    ) -> tuple[PartKey, Any]:
+        """The part, and the key that it is known by in the store. It lies on the device, unless it `lands` elsewhere.
 
         Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
         """
@@ -64,20 +64,24 @@ class PartPlan:
         if key in store:
             return key, store.part(key)
         load = self._network if self.sketch else self._made
-        return guarded(self.place, lambda: load(key, store, meter))
+        return guarded(self.place, lambda: load(key, store, meter, lands or self.device))
 
     def known(self, store: ComponentStore) -> PartKey:
-        """By which key the store knows it."""
+        """The key by which the store knows it, its own or another model's."""
         return store.known_as(self.key) if self.shared else self.key
 
-    def _made(self, key: PartKey, store: ComponentStore, _meter: Meter) -> tuple[PartKey, Any]:
+    def _made(
+        self, key: PartKey, store: ComponentStore, _meter: Meter, _lands: torch.device
+    ) -> tuple[PartKey, Any]:
         assert self.make is not None
         kind = self.words() if self.shared and self.words else ""
         for other in store.alike(self.key, kind):
             return store.same(self.key, other)
         return key, store.get(key, self.make, kind)
 
-    def _network(self, key: PartKey, store: ComponentStore, meter: Meter) -> tuple[PartKey, Any]:
+    def _network(
+        self, key: PartKey, store: ComponentStore, meter: Meter, lands: torch.device
+    ) -> tuple[PartKey, Any]:
         assert self.sketch is not None
         sketch = self.sketch()
         kind = _kind(sketch) if self.shared else ""
@@ -87,7 +91,7 @@ class PartPlan:
                 meter.ends(self.key)
                 return store.same(self.key, other)
             meter.begins(self.key, self.part, self.size_bytes)
-        part = store.get(key, lambda: filled(sketch, self.precision, self.device, meter, self.lands), kind)
+        part = store.get(key, lambda: filled(sketch, self.precision, self.device, lands, meter), kind)
         meter.ends(self.key)
         return key, part
 
@@ -97,7 +101,7 @@ class PartPlan:
         wanted = {name: sketch.names[name] for name in sketch.module.state_dict() if name in sketch.names}
         if not wanted or not wanted.keys() <= own.keys():
             return False
-        read = tensors(wanted, self.precision.of, self.lands or self.device, meter)
+        read = tensors(wanted, self.precision.of, torch.device("cpu"), meter)
         return all(_same_bits(own[name], tensor) for name, tensor in read)
 
 

@@ -83,9 +83,9 @@ class Previewer:
 
     def _clean_latents(self, call: _Call) -> torch.Tensor:
         """The finished latents [channels, h, w] as the denoiser sees them from here."""
-        sample = self._unpack(call.sample)[0].float()
         answers = torch.cat([self._unpack(answer).float() for answer in call.answers])
         predicted = _guided(answers, self._guidance_scale)
+        sample = self._unpack(call.sample)[0].float()[: len(predicted)]  # an inpainting model sees more
         return self._clean(sample, float(call.timestep.flatten()[0]), predicted, self._alphas)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipelines.runtime.beside import seen_beside
 from pipelines.runtime.latents import pack, shape_of, unpack
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, build_scheduler
@@ -72,6 +73,7 @@ def _drawn(
     with ExitStack() as undo:
         undo.callback(pipe.maybe_free_model_hooks)  # diffusers skips it when a callback raises
         undo.enter_context(_listening(phase.networks, job, progress.previewer))
+        undo.enter_context(seen_beside(phase, latents))
         undo.enter_context(_noise_in_float32(phase.networks, pipe.scheduler))
         given = {phase.takes: latents.to(denoiser.device, denoiser.dtype), "generator": generator}
         latents = pipe(**phase.call, **given, output_type="latent", callback_on_step_end=progress).images

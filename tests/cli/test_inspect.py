@@ -97,7 +97,12 @@ def test_a_sharded_part_of_a_folder(tmp_path, capsys):
 
 
 CLASSES = {
-    "StableDiffusionInpaintPipeline": ({"in_channels": 9, "cross_attention_dim": 768}, "sd1", "inpaint"),
+    "StableDiffusionInpaintPipeline": (
+        {"in_channels": 9, "cross_attention_dim": 768},
+        "sd1",
+        "inpaint",
+        "ready",
+    ),
     "StableDiffusionXLInpaintPipeline": (
         {
             "in_channels": 9,
@@ -107,22 +112,23 @@ CLASSES = {
         },
         "sdxl",
         "inpaint",
+        "unsupported",  # for its parts, which are those of SD 1.x
     ),
-    "StableDiffusion3Pipeline": ({}, "sd3", None),
+    "StableDiffusion3Pipeline": ({}, "sd3", None, "unsupported"),
 }
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_folders_of_variants_and_of_other_families_are_named(tmp_path, capsys, name):
     """M6."""
-    config, family, variant = CLASSES[name]
+    config, family, variant, state = CLASSES[name]
     folder = model(tmp_path / "m", _class_name=name)
     (folder / "unet" / "config.json").write_text(
         json.dumps({"_class_name": "UNet2DConditionModel", **config})
     )
     (answer,) = asked(capsys, folder)
-    assert (answer["family"], answer["variant"], answer["state"]) == (family, variant, "unsupported")
-    assert answer["reason"]
+    assert (answer["family"], answer["variant"], answer["state"]) == (family, variant, state)
+    assert bool(answer["reason"]) == (state != "ready")
 
 
 @pytest.mark.parametrize(

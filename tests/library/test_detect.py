@@ -142,7 +142,7 @@ def test_models_and_denoisers(name):
     shapes, kind, base, variant = MODELS[name]
     finding = found(shapes)
     assert (finding.kind, finding.base, finding.variant) == (kind, base, variant)
-    assert (finding.state is State.READY) == (variant in ("normal", "dev", "schnell"))
+    assert (finding.state is State.READY) == (variant in ("normal", "inpaint", "dev", "schnell"))
     assert bool(finding.reason) == (finding.state is not State.READY)
 
 

@@ -112,8 +112,7 @@ def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
 
     def loading(job, roles, meter):
         models = load_all(job, roles, meter)
-        parts = [part for model in models for part in model.parts.values()]
-        for part in parts if not compute._loader.in_ram else ():
+        for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
             for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
                 if weight not in known:
                     known[weight] = True

@@ -129,7 +129,7 @@ def varied(
 
 
 def _is_variant(variant: Variant, denoiser: Tensors, extra: Tensors, evidence: Evidence) -> bool:
-    if evidence.pipeline in variant.classes:
+    if evidence.pipeline in variant.classes and not variant.beside:
         return not variant.words or any(fits_name(word, evidence.title) for word in variant.words)
     if variant.scheduler and evidence.scheduler.startswith(variant.scheduler):
         return True

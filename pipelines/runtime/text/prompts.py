@@ -92,6 +92,8 @@ class PromptEncoder:
         if key not in self._cache:
             job.check()
             before(model)
+            key = _key(model, family, text)  # now that they are there, they may be known from another model
+        if key not in self._cache:
             self._cache[key] = self._encode(model, family, text)
         self._cache.move_to_end(key)
         while len(self._cache) > 1 and self.size_bytes > _REMEMBERED_BYTES:

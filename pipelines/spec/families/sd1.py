@@ -17,12 +17,12 @@ from pipelines.spec.families.signs import Signs
 from pipelines.spec.families.unet_layers import (
     CONTEXT,
     FIRST,
-    INPAINT,
     LABEL,
     LORA_AT_THE_FINEST,
     PIX2PIX,
     VIDEO,
     channels,
+    inpaint,
     kl_vae,
     lora_by_text,
 )
@@ -39,12 +39,12 @@ _RGB = (
 SD1 = Family(
     id="sd1",
     name="Stable Diffusion 1.x",
-    classes=frozenset({"StableDiffusionPipeline"}),
+    classes=frozenset({"StableDiffusionPipeline", "StableDiffusionInpaintPipeline"}),
     # CLIP-L is 768 wide; less is a reduced model, more is SD 2.x or nothing that is known.
     detect=(
         KeyCondition(part="unet", key="cross_attention_dim", least=1, most=768),
         KeyCondition(part="text_encoder", key="hidden_size", least=1, most=768),
-        KeyCondition(part="unet", key="in_channels", among=(4,)),
+        KeyCondition(part="unet", key="in_channels", among=(4, 9)),
     ),
     add_ons=AddOnCondition(
         base="sd1",
@@ -62,7 +62,7 @@ SD1 = Family(
         architectures=("sd1",),
         needs=("vae", "clip_l"),
         variants=(
-            channels("inpaint", 9, ("StableDiffusionInpaintPipeline",), INPAINT),
+            inpaint("StableDiffusionInpaintPipeline"),
             channels("pix2pix", 8, ("StableDiffusionInstructPix2PixPipeline",), PIX2PIX),
         ),
     ),

@@ -15,11 +15,11 @@ from pipelines.spec.families.signs import Signs, Variant
 from pipelines.spec.families.unet_layers import (
     DEPTH,
     FIRST,
-    INPAINT,
     LABEL,
     VIDEO,
     channels,
     context,
+    inpaint,
     kl_vae,
     lora_by_text,
 )
@@ -32,7 +32,7 @@ SD2 = replace(
     detect=(
         KeyCondition(part="unet", key="cross_attention_dim", among=(1024,)),
         KeyCondition(part="text_encoder", key="hidden_size", among=(1024,)),
-        KeyCondition(part="unet", key="in_channels", among=(4,)),
+        KeyCondition(part="unet", key="in_channels", among=(4, 9)),
     ),
     add_ons=AddOnCondition(
         base="sd2",
@@ -54,7 +54,7 @@ SD2 = replace(
                 classes=frozenset({"StableUnCLIPPipeline", "StableUnCLIPImg2ImgPipeline"}),
                 problem="unCLIP models, which draw from an image's embedding, cannot be used.",
             ),
-            channels("inpaint", 9, ("StableDiffusionInpaintPipeline",), INPAINT),
+            inpaint("StableDiffusionInpaintPipeline"),
             channels("depth", 5, ("StableDiffusionDepth2ImgPipeline",), DEPTH),
         ),
         unsure=True,

@@ -19,12 +19,12 @@ from pipelines.spec.families.layers import has, lacks, wide
 from pipelines.spec.families.signs import Signs, Variant
 from pipelines.spec.families.unet_layers import (
     FIRST,
-    INPAINT,
     LABEL,
     PIX2PIX,
     VIDEO,
     channels,
     context,
+    inpaint,
     kl_vae,
     lora_by_depth,
     lora_by_text,
@@ -46,10 +46,12 @@ SDXL = Family(
     id="sdxl",
     name="Stable Diffusion XL",
     # A base model that was saved from an image-to-image pipeline is the same model.
-    classes=frozenset({"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"}),
+    classes=frozenset(
+        {"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"}
+    ),
     detect=(
         KeyCondition(part="text_encoder"),
-        KeyCondition(part="unet", key="in_channels", among=(4,)),
+        KeyCondition(part="unet", key="in_channels", among=(4, 9)),
         KeyCondition(part="unet", key="cross_attention_dim", other_than=(1280,)),  # the refiner's
     ),
     add_ons=AddOnCondition(
@@ -69,7 +71,7 @@ SDXL = Family(
         architectures=("sdxl",),
         needs=("vae", "clip_l", "clip_g"),
         variants=(
-            channels("inpaint", 9, ("StableDiffusionXLInpaintPipeline",), INPAINT),
+            inpaint("StableDiffusionXLInpaintPipeline"),
             channels("pix2pix", 8, ("StableDiffusionXLInstructPix2PixPipeline",), PIX2PIX),
             Variant(
                 id="edm",

@@ -13,7 +13,8 @@ class Variant:
     """A kind of model within a family, told by its denoiser, by tensors beside it (`marks`), or by words in its name.
 
     `words` decide where the shapes allow several. `classes` are the pipeline classes of its folders, `scheduler` how
-    the class begins that only its folders have. `problem` says why it cannot be used; empty when it can.
+    the class begins that only its folders have. `problem` says why it cannot be used; empty when it can. `beside` is
+    what its denoiser sees besides the latents, a row in BESIDE of `runtime/beside.py`; its width alone tells it then.
     """
 
     id: str
@@ -23,6 +24,7 @@ class Variant:
     classes: frozenset[str] = frozenset()
     scheduler: str = ""
     problem: str = ""
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

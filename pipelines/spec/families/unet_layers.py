@@ -64,18 +64,23 @@ def lora_by_depth(*sizes: int) -> Conditions:
 LORA_AT_THE_FINEST = (has(*UNET_LORA), lacks(*_TEXT_KEYS), has(*_FINE), lacks(*_DEEP))
 
 
-def channels(name: str, count: int, classes: tuple[str, ...], problem: str) -> Variant:
+def channels(name: str, count: int, classes: tuple[str, ...], problem: str = "", beside: str = "") -> Variant:
     """A variant whose denoiser takes `count` channels."""
     return Variant(
         id=name,
         denoiser=(shown(FIRST, 1, count),),
         classes=frozenset(classes),
         problem=problem,
+        beside=beside,
     )
 
 
+def inpaint(class_name: str) -> Variant:
+    """It takes a mask and a picture of which the mask hides a part, beside the latents."""
+    return channels("inpaint", 9, (class_name,), beside="mask")
+
+
 _NO_PICTURE_YET = "cannot be used yet; a model that draws from text alone can."
-INPAINT = f"Inpainting models {_NO_PICTURE_YET}"
 PIX2PIX = f"InstructPix2Pix models {_NO_PICTURE_YET}"
 DEPTH = f"Models that take a depth map {_NO_PICTURE_YET}"
 
