@@ -27,7 +27,7 @@ from desktop.session import Engine, Session, State, defaults_for, duration, step
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
-from pipelines.library import folders, models
+from pipelines.library import folders, measured, models
 from pipelines.library.tokens import count_tokens
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
@@ -133,6 +133,7 @@ class Application(QObject):
             dtype=value.dtype,
             threads=value.threads,
             filename_pattern=value.filename_pattern,
+            measured_file=str(self._places.data / measured.FILE),
         )
 
     def output_dir(self) -> Path:

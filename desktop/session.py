@@ -20,6 +20,7 @@ from pipelines.spec.events import (
     JobFailed,
     JobFinished,
     JobStarted,
+    LoadProgress,
     Stage,
     StageChanged,
     StepDone,
@@ -27,6 +28,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.families.base import Family
+from pipelines.spec.load_words import load_text
 from pipelines.spec.model_note import ModelDefaults
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
@@ -280,6 +282,8 @@ class Session(QObject):
                 self._change(busy=True, cancelling=False, text="Starting", fraction=0.0)
             case StageChanged():
                 self._change(text=self._stage_text(event))
+            case LoadProgress() if not self.state.cancelling:
+                self._change(text=load_text(event))
             case StepDone():
                 self._step_done(event)
             case ImageSaved():

@@ -67,7 +67,7 @@ def _record(wanted: str, folders: list[str]) -> ModelRecord:
     if path.is_dir() and is_model(path):
         return record_of(path)
     for record in find_records(folders):
-        if wanted.lower() == record.id.lower() and record.kind is Kind.CHECKPOINT:
+        if wanted.lower() == record.id.lower() and record.kind in (Kind.CHECKPOINT, Kind.CONTROLNET):
             return record
     raise RequestError(
         "model", f"there is no model '{wanted}'.", "`python main.py models` lists those there are."

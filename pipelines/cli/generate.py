@@ -19,7 +19,8 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library.folders import default_output_dir
+from pipelines.library import measured
+from pipelines.library.folders import data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
@@ -32,6 +33,7 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    LoadProgress,
     MemoryChanged,
     StageChanged,
     StepDone,
@@ -54,6 +56,7 @@ NAMES = {
     JobQueued: "queued",
     JobStarted: "started",
     StageChanged: "stage",
+    LoadProgress: "load",
     StepDone: "step",
     ImageSaved: "saved",
     JobFinished: "finished",
@@ -171,6 +174,7 @@ def run(args: argparse.Namespace) -> int:
         dtype=_dtype(args.dtype),
         threads=_threads(args.threads),
         preview_interval_s=0,
+        measured_file=str(data_dir() / measured.FILE),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)

@@ -7,7 +7,8 @@ import shutil
 from typing import TextIO
 
 from pipelines.cli.output import plain
-from pipelines.spec.events import Event, ImageSaved, JobQueued, Stage, StageChanged, StepDone
+from pipelines.spec.events import Event, ImageSaved, JobQueued, LoadProgress, Stage, StageChanged, StepDone
+from pipelines.spec.load_words import load_text
 from pipelines.spec.request import GenerationRequest
 
 _WORDS = {
@@ -17,6 +18,8 @@ _WORDS = {
     Stage.DECODE: "Decoding",
     Stage.SAVE: "Saving",
 }
+
+_LONG = 1e9  # bytes; fewer are there before somebody has read the line
 
 
 class Progress:
@@ -38,6 +41,8 @@ class Progress:
             case StageChanged(stage=stage, image=image):
                 self._quarter = 0
                 self._line(self._picture(image) + _WORDS[stage])
+            case LoadProgress():
+                self._load(event)
             case StepDone():
                 self._step(event)
             case ImageSaved():
@@ -47,6 +52,13 @@ class Progress:
         """Takes the bar away before something else is printed."""
         if self._bar:
             self._write("\r\x1b[K")
+
+    def _load(self, event: LoadProgress) -> None:
+        quarter = 4 * event.done // event.total
+        if not self._bar and (quarter == self._quarter or event.total < _LONG):
+            return
+        self._quarter = quarter
+        self._line(plain(load_text(event)))
 
     def _step(self, event: StepDone) -> None:
         quarter = 4 * event.step // event.steps

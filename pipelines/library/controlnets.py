@@ -1,4 +1,4 @@
-"""ControlNets on disk: folders with the config.json of one become `ModelRecord`s; no weight is loaded."""
+"""ControlNets on disk, in folders and in single files, become `ModelRecord`s; no weight is loaded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from pipelines.library.control_files import row_of
 from pipelines.library.findings import with_error
 from pipelines.library.folder_checks import check_part
+from pipelines.library.header import Header
 from pipelines.library.own_facts import own_facts, read_json
 from pipelines.spec.controls import control_kind
 from pipelines.spec.errors import EngineError, ModelError
-from pipelines.spec.families import fitting
+from pipelines.spec.families import by_id, fitting
 from pipelines.spec.families.base import AddOnFacts
 from pipelines.spec.record import Kind, ModelRecord
 
@@ -50,6 +52,15 @@ def controlnet_record(record: ModelRecord) -> ModelRecord:
         return with_error(record, error)
     except OSError as error:
         return with_error(record, ModelError(f"The folder cannot be read: {error.strerror}."))
+
+
+def controlnet_file_record(record: ModelRecord, header: Header) -> ModelRecord:
+    """`record` of one in a file, which is ready by its header so far; the reason in `problem` if it is of no use."""
+    try:
+        row_of(header, by_id(record.family))
+    except EngineError as error:
+        return with_error(record, error)
+    return dataclasses.replace(record, control=control_kind(Path(record.path).stem))
 
 
 def _facts(config: dict[str, Any], told: str) -> AddOnFacts:

@@ -16,7 +16,7 @@ NOT_YET: dict[Kind, str] = {
     Kind.CHECKPOINT: _FOLDER,
     Kind.UNET: _FOLDER,
     Kind.TRANSFORMER: _FOLDER,
-    Kind.CONTROLNET: "ControlNets in one file cannot be loaded yet. Use the diffusers folder of it.",
+    Kind.CONTROLNET: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
     Kind.VAE: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
     Kind.TEXT_ENCODER: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
     Kind.TINY_VAE: "Small VAEs for previews cannot be used yet.",

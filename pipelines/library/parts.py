@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.library.beside import CONFIG_A1111, beside, read_small
 from pipelines.library.completing import LENT, incomplete
+from pipelines.library.controlnets import controlnet_file_record
 from pipelines.library.detect.embedding import A1111, SDXL_PAIR
 from pipelines.library.detect.file import detect
 from pipelines.library.detect.finding import Finding
@@ -71,7 +72,9 @@ def _header_record(record: ModelRecord, header: Header, told: Told, finding: Fin
         record = dataclasses.replace(record, trigger_words=words)
     if finding.kind is Kind.IP_ADAPTER:
         return ip_adapter_record(record, header)
-    loads = can_load(header, record.quantisation) and not record.sharded and record.state is State.READY
+    if finding.kind is Kind.CONTROLNET and _loads(record, header) and record.family:
+        return controlnet_file_record(record, header)
+    loads = _loads(record, header)
     if loads and record.kind in LENT and header.container == "safetensors":
         return record
     family = by_id(record.family) if record.family else None
@@ -85,6 +88,11 @@ def _header_record(record: ModelRecord, header: Header, told: Told, finding: Fin
     )
     brings_words = not family.lent_words or CONFIGS in header.metadata
     return record if brings_words and not needs else incomplete(record, family)
+
+
+def _loads(record: ModelRecord, header: Header) -> bool:
+    """Whether its numbers can be read, and nothing else is the matter with it."""
+    return can_load(header, record.quantisation) and not record.sharded and record.state is State.READY
 
 
 def _has_denoiser(header: Header, family: Family) -> bool:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
-from pipelines.library import gguf
 from pipelines.library.bfl_names import depth
 from pipelines.library.header import AGAIN, Header, read_header
 from pipelines.library.own_facts import read_json
+from pipelines.library.places import Place, Source, table_of
 from pipelines.spec.errors import BrokenModel, ModelError
 from pipelines.spec.families.base import Family
 from pipelines.spec.families.file_parts import FilePart, Spelling
@@ -50,23 +50,21 @@ _SCALED = re.compile(r".*(_scaled|nf4|fp4|int[48]|svdquant)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One tensor: `begin` counts bytes from the start of the file, `dtype` is the file's own word for it."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class PartFile:
     """One part where it lies: `places` by the names in the file, all of which begin with `prefix`."""
 
-    path: Path
+    source: Source
     spelling: Spelling
     prefix: str
     places: Mapping[str, Place]
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(place.size_bytes for place in self.places.values())
 
     @property
     def names(self) -> dict[str, str]:
@@ -125,36 +123,9 @@ def _lent(path: Path, row: FilePart) -> PartFile:
 
 
 def _part_file(path: Path, row: FilePart, spelling: Spelling, prefix: str) -> PartFile:
-    places = {name: place for name, place in _places(path).items() if name.startswith(prefix)}
-    return PartFile(path, spelling, prefix, places)
-
-
-def _places(path: Path) -> dict[str, Place]:
-    """`read_header` has checked the file."""
-    with path.open("rb") as file:
-        if file.read(4) == gguf.MAGIC:
-            return _gguf_places(file, path.stat().st_size)
-        file.seek(0)
-        length = int.from_bytes(file.read(8), "little")
-        entries = json.loads(file.read(length))
-    entries.pop("__metadata__", None)
-    return {
-        name: Place(
-            entry["dtype"],
-            tuple(entry["shape"]),
-            8 + length + entry["data_offsets"][0],
-            entry["data_offsets"][1] - entry["data_offsets"][0],
-        )
-        for name, entry in entries.items()
-    }
-
-
-def _gguf_places(file: BinaryIO, size: int) -> dict[str, Place]:
-    file.seek(0)
-    contents, spans = gguf.read_table(file, size)
-    return {
-        name: Place(contents.dtypes[name], contents.shapes[name], *spans[name]) for name in contents.shapes
-    }
+    source, table = table_of(path)
+    places = {name: place for name, place in table.items() if name.startswith(prefix)}
+    return PartFile(source, spelling, prefix, places)
 
 
 def own_configs(header: Header) -> dict[str, dict[str, Any]]:

@@ -16,9 +16,12 @@ _WIN = 0.9  # of torch's time; closer calls would let chance decide, and with it
 _TOKENS, _HEADS, _HEAD_DIM = 4096, 8, 40  # the largest layer of SD 1.x at 512 x 512
 
 
-def settle(denoiser: Any) -> None:
-    """Switches the denoiser to xformers where `xformers_wins`; else scaled_dot_product_attention stays."""
-    if denoiser.device.type == "cuda" and xformers_wins(denoiser.device, denoiser.dtype):
+def settle(denoiser: Any, device: torch.device) -> None:
+    """Switches the denoiser to xformers where `xformers_wins` on the device that computes.
+
+    Else scaled_dot_product_attention stays.
+    """
+    if device.type == "cuda" and xformers_wins(device, denoiser.dtype):
         denoiser.enable_xformers_memory_efficient_attention()
 
 

@@ -7,20 +7,28 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import diffusers
+import psutil
 import torch
 import transformers
 from PIL import Image
 
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
+from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
-from pipelines.runtime.conditioning.table import CONDITIONERS
+from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
 from pipelines.runtime.holders import holders
-from pipelines.runtime.loader import Loader, Model
+from pipelines.runtime.loader import Loader, Model, ModelPlan, network_plan
+from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
+from pipelines.runtime.placement import Budget, Placement, Stage
+from pipelines.runtime.preflight import preflight
+from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
+from pipelines.runtime.usage import Usage
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -30,60 +38,124 @@ from pipelines.spec.request import Prompt
 
 
 class Compute:
-    """Built and used on one thread. Raises EngineError for a device or precision that is not there."""
+    """Built and used on one thread. Raises EngineError for a device or precision that is not there.
 
-    def __init__(self, options: EngineOptions) -> None:
+    `card` is the device of the options unless given.
+    """
+
+    def __init__(self, options: EngineOptions, where: Card | None = None) -> None:
         _silence()
         if options.threads:
             torch.set_num_threads(options.threads)
         self._options = options
-        self._device = device = devices.choose(options.device)
-        self.name = str(device)
-        self.store = ComponentStore(lambda: devices.free_bytes(device), lambda: devices.release(device))
-        self.prompts = PromptEncoder()
-        self._loader = Loader(self.store, device, options)
+        self.card = where or card(devices.choose(options.device))
+        self.name = str(self.card.device)
+        self.lodging = Lodging(self.card.mover)
+        self.store = ComponentStore(self._free, self.card.release, self.lodging.forget)
+        self.prompts = PromptEncoder(self.card.device)
+        self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
+        self._stages: Stages | None = None
+        self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
 
+    def plan(self, job: Job) -> Placement:
+        """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
+        return preflight(job, self._budget(), self._options.dtype, self._usage.seen)
+
+    def settle(self, job: Job, placement: Placement) -> None:
+        """From now on the job's parts lie as `placement` says."""
+        changed = any(each.wanted(job.request) for each in CONDITIONERS)
+        self._stages = Stages(placement, self.lodging, self.store, job.model.family, changed)
+        self._loader.in_ram = self._stages.waits_in_ram
+        self.lodging.send()
+        self._make_room(job, placement)
+
+    @property
+    def stages(self) -> Stages:
+        """Of the job that was settled last."""
+        assert self._stages is not None
+        return self._stages
+
     def load(self, job: Job, family: Family, record: ModelRecord | None = None) -> Model:
-        """The model of `record`, the job's own unless given."""
-        record = record or job.model
-        model = self._loader.load(job, record, family)
-        self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
+        """The model of `record`, the job's own unless given, with all its parts."""
+        model = self._planned(job, record or job.model, family).model(Meter(job))
+        model.parts.ready(model.parts)
         return model
 
-    def memory(self) -> MemoryChanged:
-        held = holders(self.store.items(), self._titles, self.prompts.size_bytes)
-        return MemoryChanged(
-            device_name=devices.name_of(self._device), card=devices.room_of(self._device), holders=held
+    def load_all(self, job: Job, parts: Sequence[Role], meter: Meter) -> list[Model]:
+        """The models of the roles. What they need for this job is loaded, unless it is to be only at its turn.
+
+        `meter` knows before the first is read what the job has to read in all.
+        """
+        plans = [self._planned(job, role.record, role.family) for role in parts]
+        models = [plan.model(meter) for plan in plans]
+        wanted = [self._wanted(role, model) for role, model in zip(parts, models, strict=True)]
+        for plan, names in zip(plans, wanted, strict=True):
+            plan.expect(meter, names)
+        for path, made_for in networks_beside(job):
+            network_plan(path, models[0].dtype, self.card.device, made_for).expect(self.store, meter)
+        if self.stages.at_once:
+            for model, names in zip(models, wanted, strict=True):
+                model.parts.ready(names)
+        return models
+
+    def _planned(self, job: Job, record: ModelRecord, family: Family) -> ModelPlan:
+        plan = self._loader.plan(job, record, family)
+        self._titles |= dict.fromkeys(
+            (part.known(self.store) for part in plan.parts), record.title or record.id
         )
+        return plan
+
+    def _wanted(self, role: Role, model: Model) -> list[str]:
+        """The parts that work in this job: text encoders only for a prompt that was not read before."""
+        texts = (role.prompt.text, role.prompt.negative)
+        known = self.prompts.knows(model, role.family, texts)
+        return [
+            name for name in model.parts if not (known and name.startswith(("text_encoder", "tokenizer")))
+        ]
+
+    def memory(self) -> MemoryChanged:
+        held = holders(self.store.parts(), self._titles, self.prompts.size_bytes)
+        device = self.card.device
+        return MemoryChanged(device_name=devices.name_of(device), card=devices.room_of(device), holders=held)
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""
-        return self.prompts.encode(job, model, family, prompt)
+        return self.prompts.encode(job, model, family, prompt, self._before_reading)
+
+    def _before_reading(self, model: Model) -> None:
+        if self._stages:
+            self._stages.reading(model)
+        self.card.mark()
 
     def roles(self, job: Job, family: Family) -> tuple[Role, ...]:
         return roles(job, family)
 
     @contextmanager
     def conditioned(
-        self, job: Job, parts: Sequence[Role], models: Sequence[Model]
+        self, job: Job, parts: Sequence[Role], models: Sequence[Model], meter: Meter
     ) -> Iterator[tuple[Model, ...]]:
         """The models with what the request adds to its own one, which a refiner does not get.
 
         Where the refiner is the very same model it can't be without.
         """
         base, family = models[0], parts[0].family
-        dtype = getattr(base, family.denoiser).dtype
-        work = Work(job, family, self.store, self._device, dtype)
+        work = Work(job, family, self.store, self.card.device, base.dtype, meter)
         with conditioned(CONDITIONERS, work, base) as changed:
             yield tuple(changed if model.keys == base.keys else model for model in models)
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
         """Reads the prompt of each role with its model."""
-        return tuple(
+        read = self.prompts.encodes
+        sources = tuple(
             Source(role, model, self.encode(job, model, role.family, role.prompt))
             for role, model in zip(parts, models, strict=True)
         )
+        if self._stages:
+            if self.prompts.encodes > read and len(sources) == 1:
+                self._usage.taken(Stage.ENCODE, self._stages)
+            self._stages.read(sources)
+        return sources
 
     def phases(self, job: Job, sources: Sequence[Source]) -> tuple[Phase, ...]:
         return phases(job, sources)
@@ -91,11 +163,38 @@ class Compute:
     def denoise(
         self, parts: tuple[Phase, ...], job: Job, image: int, pace: Pace, emit: Callable[[Event], None]
     ) -> torch.Tensor:
-        interval_s = self._options.preview_interval_s
-        return sampling.denoise(parts, job, image=image, pace=pace, preview_interval_s=interval_s, emit=emit)
+        def before(phase: Phase) -> None:
+            self.stages.drawing(phase)
+            self.card.mark()
 
-    def decode(self, phase: Phase, latents: torch.Tensor, job: Job, note: decoding.Note) -> Image.Image:
-        return decoding.decode(phase.pipe, latents, job, note, phase.family.latent)
+        latents = sampling.denoise(
+            parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s, emit=emit,
+            before=before,
+        )  # fmt: skip
+        if len(parts) == 1:
+            self._usage.taken(Stage.DENOISE, self.stages)
+        return latents
+
+    def decode(
+        self,
+        parts: Sequence[Phase],
+        sources: Sequence[Source],
+        latents: torch.Tensor,
+        job: Job,
+        note: decoding.Note,
+    ) -> Image.Image:
+        self.stages.decoding(parts, sources)
+        phase, tiled = parts[-1], bool(self.stages.placement.tile)
+        self.card.mark()
+        told = list[str]()
+
+        def tell(text: str) -> None:
+            told.append(text)
+            note(text)
+
+        picture = decoding.decode(phase.pipe, latents, job, tell, phase.family.latent, tiled)
+        self._usage.taken(Stage.DECODE, self.stages, short=decoding.TILED in told)
+        return picture
 
     def marks(self, picture: Image.Image) -> tuple[str, ...]:
         """Warnings that go with the picture, as in `ImageSaved.marks`."""
@@ -111,10 +210,62 @@ class Compute:
         """Lets go of the tensors that the error's traceback holds."""
         devices.forget_frames(error)
 
+    def is_hopeless(self, placement: Placement) -> bool:
+        """Whether even the least that it takes is more than RAM and swap: a system that is out of both kills programs.
+
+        A card says no by itself, and its estimate may be wrong.
+        """
+        ram = placement.asked[1].ram
+        return (
+            not placement.fits
+            and not placement.device
+            and placement.peak_ram > ram + psutil.swap_memory().free
+        )
+
+    def retreat(self) -> None:
+        """After memory ran out: the models leave where it did."""
+        if not self.card.apart:
+            self.drop_caches()
+            return
+        self.lodging.send(always=True)
+        self.store.drop(key for key, size in self._lying() if size)
+
+    def leave(self) -> None:
+        """The job is over, or begins anew: what is not to stay on the card goes home."""
+        self.lodging.send()
+
     def drop_caches(self) -> None:
         """After this nothing is loaded; the next job loads what it needs."""
         self.prompts.clear()
         self.store.clear()
+
+    def _make_room(self, job: Job, placement: Placement) -> None:
+        """What other jobs have left leaves, the oldest first, as far as this one needs the memory."""
+        own = tuple(record.path for record in (job.model, job.refiner, *job.parts.values()) if record)
+        parts = self._lying()
+        mine = sum(size for key, size in parts if key.folder.startswith(own))
+        others = [key for key, size in parts if size and not key.folder.startswith(own)]
+        wanted = placement.peak_vram if placement.device else placement.peak_ram
+        while others and self.card.free() + mine + self.lodging.on_card < wanted:
+            self.store.drop([others.pop(0)])
+
+    def _lying(self) -> list[tuple[PartKey, int]]:
+        """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""
+        return [
+            (key, self.store.size_of(key)) for key, part in self.store.parts() if not self.lodging.has(part)
+        ]
+
+    def _free(self) -> int:
+        """Where parts are loaded to."""
+        return psutil.virtual_memory().available if self._loader.in_ram else self.card.free()
+
+    def _budget(self) -> Budget:
+        """With all that is loaded now, as it can leave."""
+        loaded = sum(size for _, size in self._lying())
+        if not self.card.apart:
+            return Budget(vram=0, ram=self.card.free() + loaded, device=False)
+        ram = psutil.virtual_memory().available + self.lodging.at_home
+        return Budget(vram=self.card.free() + self.lodging.on_card + loaded, ram=ram)
 
 
 def _silence() -> None:

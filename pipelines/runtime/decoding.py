@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -22,16 +22,28 @@ AGAIN = "The VAE gave invalid numbers at half precision; it decodes again at ful
 
 
 def decode(
-    pipe: Any, latents: torch.Tensor, job: Job, note: Note, latent: LatentFormat | None = None
+    pipe: Any,
+    latents: torch.Tensor,
+    job: Job,
+    note: Note,
+    latent: LatentFormat | None = None,
+    tiled: bool = False,
 ) -> Image.Image:
     """`latents` [1, channels, h, w]; `note` is told what had to be done differently. `latent` is the family's.
+
+    `tiled`: in tiles from the start, as for the whole picture there is no room.
 
     Raises BadPicture when the VAE answers with NaN or infinity also in float32, Cancelled between tiles.
     """
     vae = pipe.vae
     overflows = latent is not None and latent.upcast and vae.config.get("force_upcast", False)
     wide = overflows and vae.dtype is torch.float16  # bfloat16 has float32's range
-    with torch.no_grad(), _cancel_between_tiles(vae, job), _at(vae, torch.float32 if wide else vae.dtype):
+    with ExitStack() as undo:
+        undo.enter_context(torch.no_grad())
+        undo.enter_context(_cancel_between_tiles(vae, job))
+        undo.enter_context(_at(vae, torch.float32 if wide else vae.dtype))
+        if tiled:
+            undo.enter_context(_in_tiles(vae))
         pixels = _with_room(pipe, latents, note)
         if not _finite(pixels):
             pixels = _at_full_precision(pipe, latents, note)
@@ -107,7 +119,7 @@ def _at(vae: Any, dtype: torch.dtype) -> Iterator[None]:
 
 def _decoded(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """[1, 3, height, width] in -1..1."""
-    config, latents = vae.config, latents.to(vae.dtype)
+    config, latents = vae.config, latents.to(vae.device, vae.dtype)
     mean, std = (config.get(name) for name in ("latents_mean", "latents_std"))
     if mean and std:  # some SDXL VAEs have their own normal form
         mean, std = (latents.new_tensor(values).view(1, -1, 1, 1) for values in (mean, std))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 import psutil
 import torch
@@ -104,6 +106,17 @@ def free_bytes(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + cached
     return psutil.virtual_memory().available
+
+
+def bytes_of(part: Any, device: torch.device | None = None) -> int:
+    """Of the weights in a network, a tensor, or a mapping of those; only of what lies on `device` where it is given."""
+    if isinstance(part, torch.Tensor):
+        return part.nbytes if device is None or part.device == device else 0
+    if isinstance(part, torch.nn.Module):
+        return sum(bytes_of(tensor, device) for tensor in (*part.parameters(), *part.buffers()))
+    if isinstance(part, Mapping):
+        return sum(bytes_of(value, device) for value in part.values())
+    return 0
 
 
 def name_of(device: torch.device) -> str:

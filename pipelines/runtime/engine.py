@@ -9,14 +9,16 @@ import importlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.library.outputs import save_picture
+from pipelines.runtime.meter import Meter
 from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
+from pipelines.runtime.placement import Placement, stage_of
+from pipelines.runtime.placement_words import needed, words
 from pipelines.runtime.quiet_import import quietly
 from pipelines.spec.errors import DeviceLost, OutOfMemory, RequestError
 from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Stage, StageChanged
@@ -52,6 +54,31 @@ def _import_all() -> None:
     importlib.import_module("pipelines.runtime.compute")
 
 
+@dataclass(slots=True)
+class _Drawing:
+    """How far a job is: its stage, and which picture is the first that is not saved.
+
+    `ways` are sentences that tell what memory was too small for, and what was done about it.
+    """
+
+    job: Job
+    family: Family
+    emit: Emit
+    stage: Stage = Stage.LOAD
+    image: int = 0
+    ways: list[str] = field(default_factory=list)
+
+    def enter(self, stage: Stage, image: int = 0, note: str = "") -> None:
+        self.job.check()
+        self.stage = stage
+        self.emit(StageChanged(job_id=self.job.id, stage=stage, image=image, note=note))
+
+    def tell(self, way: str) -> None:
+        """Also beside the picture, as it may have taken longer for it."""
+        self.ways.append(way)
+        self.enter(self.stage, self.image, way)
+
+
 class Engine:
     """Runs one job at a time, on the thread that built it. `compute` holds everything that touches torch."""
 
@@ -63,12 +90,27 @@ class Engine:
     def run(self, job: Job, emit: Emit) -> None:
         """Draws and saves each picture of the request, telling every stage and step.
 
+        Where memory runs out the job goes on with the next plan that takes less, from the picture it was at.
         Raises Cancelled after `job.cancel()`, RequestError, ModelError, OutOfMemory, BadPicture, NotSaved,
         DeviceLost.
         """
+        family = _family(job)
+        placement, drawing = self.compute.plan(job), _Drawing(job, family, emit)
+        if self.compute.is_hopeless(placement):
+            raise _out_of_memory(job, self.device, placement)
+        while not self._drawn(drawing, placement):
+            self.compute.retreat()  # out here, where nothing holds the failed try's tensors any more
+            placement = placement.cheaper(stage_of(drawing.stage))
+            if not placement.fits:
+                self.compute.drop_caches()
+                raise _out_of_memory(job, self.device, placement)
+            drawing.tell(f"Memory ran out, and it was tried again like this: {words(placement)}.")
+
+    def _drawn(self, drawing: _Drawing, placement: Placement) -> bool:
+        """Whether all is drawn; False when memory ran out."""
         try:
-            self._draw(job, emit)
-            return
+            self.compute.settle(drawing.job, placement)
+            self._draw(drawing)
         except Exception as error:
             if self.compute.is_lost(error):
                 raise DeviceLost(
@@ -76,47 +118,52 @@ class Engine:
                 ) from error
             if not self.compute.is_out_of_memory(error):
                 raise
-            log.warning("job %d: out of memory", job.id, exc_info=error)
+            log.warning("job %d: out of memory", drawing.job.id, exc_info=error)
             self.compute.forget(error)
-        self.compute.drop_caches()  # out here, where nothing holds the failed job's tensors any more
-        raise _out_of_memory(job, self.device)
+            return False
+        finally:
+            self.compute.leave()
+        return True
 
-    def _draw(self, job: Job, emit: Emit) -> None:
-        family, compute = _family(job), self.compute
-        self._enter(job, Stage.LOAD, emit)
-        roles = compute.roles(job, family)
-        loaded = [compute.load(job, role.family, role.record) for role in roles]
-        emit(self.memory())
-        with compute.conditioned(job, roles, loaded) as models:
-            self._enter(job, Stage.ENCODE, emit)
+    def _draw(self, drawing: _Drawing) -> None:
+        job, compute = drawing.job, self.compute
+        drawing.enter(Stage.LOAD, drawing.image)
+        roles = compute.roles(job, drawing.family)
+        meter = Meter(job, drawing.emit)
+        loaded = compute.load_all(job, roles, meter)
+        drawing.emit(self.memory())
+        with compute.conditioned(job, roles, loaded, meter) as models:
+            drawing.enter(Stage.ENCODE, drawing.image)
             sources = compute.cast(job, roles, models)
             for note in dict.fromkeys(note for source in sources for note in source.notes):
-                self._enter(job, Stage.ENCODE, emit, note=note)
-            self._draw_each(job, sources, emit)
+                drawing.enter(Stage.ENCODE, drawing.image, note=note)
+            self._draw_each(drawing, sources)
 
-    def _draw_each(self, job: Job, sources: Sequence[Source], emit: Emit) -> None:
-        request, compute = job.request, self.compute
+    def _draw_each(self, drawing: _Drawing, sources: Sequence[Source]) -> None:
+        job, compute = drawing.job, self.compute
         pace: Pace | None = None
-        for image in range(request.count):
+        for image in range(drawing.image, job.request.count):
             start = time.perf_counter()
-            self._enter(job, Stage.DENOISE, emit, image)
+            drawing.enter(Stage.DENOISE, image)
             phases = compute.phases(job, sources)
-            pace = pace or Pace(request.count, sum(phase.steps for phase in phases))
-            latents = compute.denoise(phases, job, image, pace, emit)
+            pace = pace or Pace(job.request.count, sum(phase.steps for phase in phases))
+            latents = compute.denoise(phases, job, image, pace, drawing.emit)
             drawn = time.perf_counter()
-            self._enter(job, Stage.DECODE, emit, image)
-            note = partial(self._enter, job, Stage.DECODE, emit, image)
-            picture = compute.decode(phases[-1], latents, job, note)
+            drawing.enter(Stage.DECODE, image)
+            picture = compute.decode(phases, sources, latents, job, drawing.tell)
             decoded = time.perf_counter()
-            self._enter(job, Stage.SAVE, emit, image)
-            saved = self._saved(job, image, picture, decoded - start)
+            drawing.enter(Stage.SAVE, image)
+            saved = self._saved(drawing, image, picture, decoded - start)
             whole = time.perf_counter() - start
-            emit(replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole))
+            drawing.emit(replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole))
             pace.picture_done()
+            drawing.image = image + 1
+            drawing.ways.clear()
 
-    def _saved(self, job: Job, image: int, picture: Any, seconds: float) -> ImageSaved:
+    def _saved(self, drawing: _Drawing, image: int, picture: Any, seconds: float) -> ImageSaved:
+        job = drawing.job
         seed = job.request.sampling.seed + image
-        marks = self.compute.marks(picture)
+        marks = (*self.compute.marks(picture), *dict.fromkeys(drawing.ways))
         path = save_picture(
             picture, job.request, record=job.model, seed=seed, image_index=image, seconds=seconds,
             marks=marks, refiner=job.refiner, output_dir=Path(self._options.output_dir),
@@ -126,11 +173,6 @@ class Engine:
             job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height,
             image=image, marks=marks,
         )  # fmt: skip
-
-    @staticmethod
-    def _enter(job: Job, stage: Stage, emit: Emit, image: int = 0, note: str = "") -> None:
-        job.check()
-        emit(StageChanged(job_id=job.id, stage=stage, image=image, note=note))
 
     def memory(self) -> MemoryChanged:
         return self.compute.memory()
@@ -152,9 +194,10 @@ def _family(job: Job) -> Family:
     return family
 
 
-def _out_of_memory(job: Job, device: str) -> OutOfMemory:
+def _out_of_memory(job: Job, device: str, placement: Placement) -> OutOfMemory:
     size = job.request.size
     return OutOfMemory(
-        f"Not enough memory on {device} for {size.width} × {size.height} pixels with {job.model.title}.",
+        f"Not enough memory on {device} for {size.width} × {size.height} pixels with {job.model.title}: "
+        f"{needed(placement)}.",
         "Try a smaller size, or close other programs that use memory.",
     )

@@ -13,7 +13,7 @@ import torch
 from diffusers.quantizers.gguf.utils import GGUFLinear, GGUFParameter, dequantize_gguf_tensor
 from torch import nn
 
-from pipelines.library.single_file import Place
+from pipelines.library.places import Place
 
 
 def packed(raw: torch.Tensor, place: Place) -> torch.Tensor:

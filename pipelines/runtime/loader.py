@@ -6,26 +6,32 @@ not name.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 import transformers
-from accelerate import init_empty_weights
-from safetensors import safe_open
 
+from pipelines.library.control_files import read_control
+from pipelines.library.places import Place, Source, table_of
 from pipelines.library.single_file import SETTINGS, read
 from pipelines.library.weights import weight_files
-from pipelines.runtime import attention
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
-from pipelines.runtime.precision import Precision, settle
-from pipelines.runtime.single_file import FileLoad
-from pipelines.spec.errors import Cancelled, EngineError, ModelError
+from pipelines.runtime.meter import Meter
+from pipelines.runtime.network import CLASSES, Sketch, as_named, empty
+from pipelines.runtime.part_plan import PartPlan
+from pipelines.runtime.parts import Parts
+from pipelines.runtime.precision import Precision
+from pipelines.runtime.single_file import NAMES, FileParts
+from pipelines.runtime.stored import stored_at
+from pipelines.spec.errors import ModelError
+from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
@@ -36,13 +42,16 @@ from pipelines.spec.record import Format, ModelRecord
 class Model:
     """`parts` by their name in the folder ('unet', 'vae' ...); `keys` tell which files and precision.
 
+    `record` is the id of the model, `dtype` what its networks compute with.
     `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
     model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
     `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
     """
 
-    parts: Mapping[str, Any]
+    parts: Parts
     keys: Mapping[str, PartKey]
+    record: str
+    dtype: torch.dtype
     settings: Mapping[str, bool] = field(default_factory=dict)
     task: Task = Task.TEXT
     added: Mapping[str, Any] = field(default_factory=dict)
@@ -59,49 +68,96 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One part about to be loaded."""
+class ModelPlan:
+    """A model that a job wants: its parts in the order of the family, none of them read yet.
 
-    folder: Path
-    class_name: str
-    precision: Precision
-    device: torch.device
-    job: Job
+    `landed` is told of each network that was asked for and lies in RAM, apart from the device.
+    """
+
+    store: ComponentStore
+    parts: tuple[PartPlan, ...]
+    record: str
+    dtype: torch.dtype
+    settings: Mapping[str, bool]
+    landed: Callable[[torch.nn.Module], None] | None = None
+
+    def expect(self, meter: Meter, names: Iterable[str]) -> None:
+        """Of the parts of these names."""
+        wanted = {*names}
+        for plan in self.parts:
+            if plan.part in wanted:
+                plan.expect(self.store, meter)
+
+    def model(self, meter: Meter) -> Model:
+        """A part is read when it is first asked for.
+
+        That raises ModelError with the path for what is damaged or incomplete; Cancelled between tensors.
+        """
+        loads = {plan.part: partial(self._part, plan, meter) for plan in self.parts}
+        keys = Known(self.store, {plan.part: plan for plan in self.parts})
+        return Model(Parts(loads), keys, self.record, self.dtype, self.settings)
+
+    def _part(self, plan: PartPlan, meter: Meter) -> Any:
+        _, part = plan.load(self.store, meter)
+        if self.landed is not None and isinstance(part, torch.nn.Module):
+            self.landed(part)
+        return part
+
+
+class Known(Mapping[str, PartKey]):
+    """By which key the store knows each part now: once it is read, it may be another model's of the same content."""
+
+    def __init__(self, store: ComponentStore, plans: Mapping[str, PartPlan]) -> None:
+        self._store = store
+        self._plans = plans
+
+    def __getitem__(self, name: str) -> PartKey:
+        return self._plans[name].known(self._store)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plans)
+
+    def __len__(self) -> int:
+        return len(self._plans)
 
 
 class Loader:
-    def __init__(self, store: ComponentStore, device: torch.device, options: EngineOptions) -> None:
+    """`landed` as in `ModelPlan`, while `in_ram` is set: parts then wait there until it is their turn."""
+
+    def __init__(
+        self,
+        store: ComponentStore,
+        device: torch.device,
+        options: EngineOptions,
+        landed: Callable[[torch.nn.Module], None] = lambda part: None,
+    ) -> None:
         self._store = store
         self._device = device
         self._dtype = options.dtype
+        self._landed = landed
+        self.in_ram = False
         self._precisions: dict[tuple[str, str, int], Precision] = {}
 
-    def load(self, job: Job, record: ModelRecord, family: Family) -> Model:
+    def load(self, job: Job, record: ModelRecord, family: Family, meter: Meter | None = None) -> Model:
         """The model of the record, its parts out of the store where they are still the same files.
 
-        Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
+        Raises ModelError with the path for what is gone or not supported. Parts are read as by `ModelPlan.model`.
         """
-        root = Path(record.path)
-        precision = self._precision(record, family)
-        if record.format is Format.SINGLE_FILE:
-            return self._of_file(job, record, family, precision)
-        if not root.is_dir():
-            raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
-        index = _json(root / "model_index.json")
-        classes = _class_names(index)
-        wanted = {
-            name: _Wanted(root / name, _known_class(root, name, classes), precision, self._device, job)
-            for name in family.required_parts
-        }
-        keys = {
-            name: PartKey(str(w.folder), stamp_of(w.folder), str(precision), str(self._device))
-            for name, w in wanted.items()
-        }
-        settings = {**family.settings, **{n: v for n, v in index.items() if n in family.settings}}
-        parts = {name: self._part(keys[name], w) for name, w in wanted.items()}
-        return Model(parts, keys, {name: bool(value) for name, value in settings.items()})
+        return self.plan(job, record, family).model(meter or Meter(job))
 
-    def _precision(self, record: ModelRecord, family: Family) -> Precision:
+    def plan(self, job: Job, record: ModelRecord, family: Family) -> ModelPlan:
+        """Raises ModelError with the path for what is gone or not supported."""
+        of = _of_file if record.format is Format.SINGLE_FILE else _of_folder
+        precision = self.precision(record, family)
+        parts, told = of(Path(record.path), record, family, precision, self._device)
+        settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
+        of_refiner = record is getattr(job, "refiner", None) and record.path != job.model.path
+        lands = torch.device("cpu") if self.in_ram else self._device
+        plans = (_shareable(replace(part, lands=lands), family, of_refiner) for part in parts)
+        landed = self._landed if self.in_ram else None
+        return ModelPlan(self._store, tuple(plans), record.id, precision.compute, settings, landed)
+
+    def precision(self, record: ModelRecord, family: Family) -> Precision:
         """Once for a model: what it takes itself must not make it another one at the next job."""
         known = (self._dtype, record.path, record.size_bytes)
         if known not in self._precisions:
@@ -110,40 +166,133 @@ class Loader:
             self._precisions[known] = found
         return self._precisions[known]
 
-    def _part(self, key: PartKey, wanted: _Wanted) -> Any:
-        wanted.job.check()
-        return self._store.get(key, lambda: _loaded(wanted))
 
-    def _of_file(self, job: Job, record: ModelRecord, family: Family, precision: Precision) -> Model:
-        path = Path(record.path)
-        if not path.is_file():
-            raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
-        load = FileLoad(read(path, family, dict(record.borrowed)), family, precision, self._device, job)
-        keys, parts = {name: load.key(name) for name in family.required_parts}, {}
-        for name, key in keys.items():
-            job.check()
-            parts[name] = self._store.get(key, lambda name=name: _guarded(path, lambda: load.part(name)))
-        told = load.model.configs.get(SETTINGS, {})
-        settings = {name: bool(told.get(name, value)) for name, value in family.settings.items()}
-        return Model(parts, keys, settings)
+def _shareable(plan: PartPlan, family: Family, of_refiner: bool) -> PartPlan:
+    """What a job adds to the text encoders of its model is not the refiner's, which has its own for that."""
+    if plan.part in (family.denoiser, "scheduler"):
+        return plan
+    if of_refiner and plan.part.startswith("text_"):
+        return replace(plan, key=replace(plan.key, apart=True))
+    return replace(plan, shared=True)
 
 
-def load_network(
-    store: ComponentStore, folder: Path, dtype: torch.dtype, device: torch.device, job: Job
-) -> Any:
+Found = tuple[list[PartPlan], Mapping[str, Any]]  # and the settings that the model tells of itself
+
+
+def _of_folder(
+    root: Path, _record: ModelRecord, family: Family, precision: Precision, device: torch.device
+) -> Found:
+    if not root.is_dir():
+        raise ModelError(f"The model folder is gone: {root}", "Was it moved, renamed or deleted?")
+    index = _json(root / "model_index.json")
+    classes = _class_names(index)
+    return [
+        _folder_part(root / name, name, _known_class(root, name, classes), precision, device)
+        for name in family.required_parts
+    ], index
+
+
+def _folder_part(
+    folder: Path, part: str, class_name: str, precision: Precision, device: torch.device
+) -> PartPlan:
+    key = PartKey(str(folder), stamp_of(folder), str(precision), str(device))
+    if class_name in CLASSES:
+        size = sum(path.stat().st_size for path in weight_files(folder))
+        return PartPlan(
+            key=key, part=part, place=folder, precision=precision, device=device, size_bytes=size,
+            sketch=lambda: _folder_sketch(folder, class_name),
+        )  # fmt: skip
+    return PartPlan(
+        key=key, part=part, place=folder, precision=precision, device=device,
+        make=lambda: _LOADERS[class_name](folder), words=lambda: _words(class_name, folder),
+    )  # fmt: skip
+
+
+def _folder_sketch(folder: Path, class_name: str) -> Sketch:
+    module = empty(class_name, _json(folder / "config.json"))
+    places: dict[str, tuple[Place, Source]] = {}
+    for path in weight_files(folder):
+        source, table = table_of(path)
+        places |= {name: (place, source) for name, place in table.items()}
+    names = {name: stored_at(name, *at) for name, at in places.items()}
+    return Sketch(module, as_named(names, module), folder)
+
+
+def _words(class_name: str, folder: Path) -> str:
+    """The digest of a tokenizer's files."""
+    told = hashlib.sha256(class_name.encode())
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        told.update(f"{path.name} {path.stat().st_size} ".encode("utf-8", "surrogateescape"))
+        told.update(path.read_bytes())
+    return told.hexdigest()
+
+
+def _of_file(
+    path: Path, record: ModelRecord, family: Family, precision: Precision, device: torch.device
+) -> Found:
+    if not path.is_file():
+        raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
+    files = FileParts(read(path, family, dict(record.borrowed)), family)
+    plans = [_file_part(files, name, precision, device) for name in family.required_parts]
+    return plans, files.model.configs.get(SETTINGS, {})
+
+
+def _file_part(files: FileParts, part: str, precision: Precision, device: torch.device) -> PartPlan:
+    """Its key is that of a file of its own; a part that is lent to several models is one part."""
+    config = files.model.configs[part]
+    file = files.model.parts.get(part)
+    path = Path(config.get("folder", files.model.path)) if file is None else file.path
+    size = file.size_bytes if file else 0
+    mtime_ns = file.source.mtime_ns if file else path.stat().st_mtime_ns
+    key = PartKey(str(path / part), ((part, size, mtime_ns),), str(precision), str(device))
+    if file is not None:
+        return PartPlan(
+            key=key, part=part, place=path, precision=precision, device=device, size_bytes=size,
+            sketch=lambda: files.sketch(part),
+        )  # fmt: skip
+    return PartPlan(
+        key=key, part=part, place=path, precision=precision, device=device,
+        make=lambda: files.settings(part), words=lambda: _told(config),
+    )  # fmt: skip
+
+
+def _told(config: Mapping[str, Any]) -> str:
+    """The digest of a tokenizer's settings, or of the folder that they name."""
+    if "folder" in config:
+        return _words("", Path(config["folder"]))
+    return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def network_plan(folder: Path, dtype: torch.dtype, device: torch.device, family: str = "") -> PartPlan:
     """One network by itself, such as a ControlNet or an image encoder, of the class that its config.json names.
 
-    Raises ModelError for what is gone, damaged or not supported; Cancelled between tensors.
+    A single file is a ControlNet for models of the `family`. Raises ModelError for what is gone or not supported.
     """
-    job.check()
+    if family and not folder.is_dir():
+        return _control_plan(folder, by_id(family), dtype, device)
     if not folder.is_dir():
         raise ModelError(f"The model folder is gone: {folder}", "Was it moved, renamed or deleted?")
     config = _json(folder / "config.json")
     named = [config.get("_class_name"), *(config.get("architectures") or ())]  # by diffusers, by transformers
     class_name = _known_class(folder, "_", {"_": next((str(name) for name in named if name), "?")})
-    key = PartKey(str(folder), stamp_of(folder), str(dtype), str(device))
     precision = Precision(compute=dtype, storage=dtype)
-    return store.get(key, lambda: _loaded(_Wanted(folder, class_name, precision, device, job)))
+    return _folder_part(folder, folder.name, class_name, precision, device)
+
+
+def _control_plan(path: Path, family: Family, dtype: torch.dtype, device: torch.device) -> PartPlan:
+    found = read_control(path, family)
+    source = found.part.source
+    stamp = ((path.name, source.size_bytes, source.mtime_ns),)
+
+    def sketch() -> Sketch:
+        module = empty(found.class_name, found.config)
+        return Sketch(module, NAMES[found.part.spelling](found.part, module), path)
+
+    return PartPlan(
+        key=PartKey(str(path), stamp, str(dtype), str(device)), part=path.stem, place=path,
+        precision=Precision(compute=dtype, storage=dtype), device=device, size_bytes=found.part.size_bytes,
+        sketch=sketch,
+    )  # fmt: skip
 
 
 def _class_names(index: dict[str, Any]) -> dict[str, str]:
@@ -157,112 +306,24 @@ def _known_class(root: Path, name: str, classes: Mapping[str, str]) -> str:
         return "scheduler"
     if class_name is None:
         raise ModelError(f"The model has no part '{name}': {root}", "The model is incomplete.")
-    if class_name not in _LOADERS:
+    if class_name not in CLASSES and class_name not in _LOADERS:
         raise ModelError(
             f"The part '{name}' is a '{class_name}', which is not supported: {root}", "Choose another model."
         )
     return class_name
 
 
-def _loaded(wanted: _Wanted) -> Any:
-    part = _guarded(wanted.folder, lambda: _LOADERS[wanted.class_name](wanted))
-    if isinstance(part, torch.nn.Module):
-        settle(part, wanted.precision)
-    return part
+def _tokenizer(folder: Path) -> Any:
+    return transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _guarded(place: Path, load: Callable[[], Any]) -> Any:
-    """Libraries answer bad files with any kind of error; all but the device's own are the file's fault."""
-    try:
-        return load()
-    except (Cancelled, EngineError):
-        raise
-    except Exception as error:
-        if devices.is_out_of_memory(error) or devices.is_lost(error):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"A part of the model cannot be read: {place} ({reason})",
-            "It may be damaged or incomplete; get the model again.",
-        ) from error
-
-
-def _diffusers_module(wanted: _Wanted) -> torch.nn.Module:
-    """Built empty and given the file's tensors: no weight is initialised or converted twice."""
-    build = getattr(diffusers, wanted.class_name)
-    with init_empty_weights(include_buffers=False):
-        module = build.from_config(_json(wanted.folder / "config.json"))
-    state = dict(_tensors(wanted))
-    module._fix_state_dict_keys_on_load(state)  # attention of VAEs before diffusers 0.15 has other names
-    missing, _unexpected = module.load_state_dict(state, strict=False, assign=True)
-    if missing:
-        raise ModelError(
-            f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}",
-            "Get the model again.",
-        )
-    return module.eval().requires_grad_(False)
-
-
-def _denoiser(wanted: _Wanted) -> torch.nn.Module:
-    module = _diffusers_module(wanted)
-    attention.settle(module)
-    return module
-
-
-def _tensors(wanted: _Wanted) -> Iterator[tuple[str, torch.Tensor]]:
-    """Copied, never mapped: a file that shrinks later must not take the process with it."""
-    for path in weight_files(wanted.folder):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dict
-                wanted.job.check()
-                tensor = file.get_tensor(name)
-                dtype = wanted.precision.storage if tensor.is_floating_point() else tensor.dtype
-                yield name, tensor.to(wanted.device, dtype, copy=True)
-
-
-def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
-    weights = weight_files(wanted.folder)
-    variant = "fp16" if all(".fp16." in path.name for path in weights) else None
-    build = getattr(transformers, wanted.class_name)
-    module = build.from_pretrained(
-        wanted.folder,
-        dtype=wanted.precision.storage,
-        variant=variant,
-        use_safetensors=True,
-        local_files_only=True,
-    )
-    wanted.job.check()
-    return module.to(wanted.device).eval().requires_grad_(False)
-
-
-def _image_encoder(wanted: _Wanted) -> torch.nn.Module:
-    """transformers draws random numbers for weights that are missing: here they are an error."""
-    build: Any = transformers.CLIPVisionModelWithProjection
-    module, found = build.from_pretrained(
-        wanted.folder,
-        dtype=wanted.precision.storage,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-    )
-    if missing := sorted(found["missing_keys"]):
-        text = f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}"
-        raise ModelError(text, "Get the image encoder again.")
-    wanted.job.check()
-    return module.to(wanted.device).eval().requires_grad_(False)
-
-
-def _tokenizer(wanted: _Wanted) -> Any:
-    return transformers.CLIPTokenizer.from_pretrained(wanted.folder, local_files_only=True)
-
-
-def _t5_tokenizer(wanted: _Wanted) -> Any:
+def _t5_tokenizer(folder: Path) -> Any:
     # transformers 5 has one class for what older folders call T5TokenizerFast.
-    return transformers.T5Tokenizer.from_pretrained(wanted.folder, local_files_only=True)
+    return transformers.T5Tokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _scheduler_config(wanted: _Wanted) -> dict[str, Any]:
-    return _json(wanted.folder / "scheduler_config.json")
+def _scheduler_config(folder: Path) -> dict[str, Any]:
+    return _json(folder / "scheduler_config.json")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -275,16 +336,7 @@ def _json(path: Path) -> dict[str, Any]:
     return data
 
 
-_LOADERS: Mapping[str, Callable[[_Wanted], Any]] = {
-    "UNet2DConditionModel": _denoiser,
-    "FluxTransformer2DModel": _diffusers_module,
-    "ControlNetModel": _denoiser,
-    "FluxControlNetModel": _diffusers_module,
-    "AutoencoderKL": _diffusers_module,
-    "CLIPTextModel": _text_encoder,
-    "CLIPTextModelWithProjection": _text_encoder,
-    "T5EncoderModel": _text_encoder,
-    "CLIPVisionModelWithProjection": _image_encoder,
+_LOADERS: Mapping[str, Callable[[Path], Any]] = {
     "CLIPTokenizer": _tokenizer,
     "T5Tokenizer": _t5_tokenizer,
     "T5TokenizerFast": _t5_tokenizer,

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import diffusers
@@ -152,6 +153,19 @@ def _shared(scheduler: Any, steps: int, switch_at: float) -> _Shared:
     return _Shared(math.ceil(before / order), math.ceil(after / order), noise)
 
 
+_READERS = ("text_encoder", "tokenizer")
+
+
+@cache
+def _beside(build: type, denoiser: str) -> type:
+    """The pipeline's class, for parts that are not all on one device.
+
+    diffusers 0.42 takes the device of whichever part comes first for that of the latents; here the denoiser's counts.
+    """
+    there = property(lambda self: getattr(self, denoiser).device)
+    return type(build.__name__, (build,), {"device": there, "_execution_device": there})
+
+
 def build_pipeline(job: Job, source: Source, task: Task) -> Any:
     """The family's diffusers pipeline around the loaded parts; costs no copy.
 
@@ -164,7 +178,10 @@ def build_pipeline(job: Job, source: Source, task: Task) -> Any:
     )
     build = getattr(diffusers, family.pipelines[task])
     added = model.added if task is model.task else {}
-    pipe = build(**{**model.parts, **added, "scheduler": scheduler}, **family.fixed, **model.settings)
+    # The prompts are read already: their encoders may have left.
+    parts = {name: None if name.startswith(_READERS) else model.parts[name] for name in model.parts}
+    pipe = build(**{**parts, **added, "scheduler": scheduler}, **family.fixed, **model.settings)
+    pipe.__class__ = _beside(build, family.denoiser)
     pipe.set_progress_bar_config(disable=True)  # it costs 2.5 ms a step
     return pipe
 

@@ -14,6 +14,7 @@ from enum import IntEnum, StrEnum
 
 from pipelines.runtime.activations import MIB, Activations
 from pipelines.runtime.residency import Streaming, least, streaming
+from pipelines.spec import events
 from pipelines.spec.sizes import Network, Shape, Sizes
 
 TILE = 512  # pixels a side
@@ -33,9 +34,20 @@ class Rung(IntEnum):
 
 
 class Stage(StrEnum):
+    """The stages of a job that take memory of their own; a load is made for what denoises."""
+
     ENCODE = "encode"
     DENOISE = "denoise"
     DECODE = "decode"
+
+
+def stage_of(stage: events.Stage) -> Stage:
+    own = {
+        events.Stage.ENCODE: Stage.ENCODE,
+        events.Stage.DECODE: Stage.DECODE,
+        events.Stage.SAVE: Stage.DECODE,
+    }
+    return own.get(stage, Stage.DENOISE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +165,7 @@ def _placed(
     room = most or {stage: budget.most(stage) for stage in Stage}
     needs = _needs(way, shape, activations)
     parts = tuple(_parts(way, sizes, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
-    peaks = {stage: needs[stage] + _lying(parts, stage, sizes.added) for stage in Stage}
+    peaks = {stage: needs[stage] + _lying(parts, stage, sizes.added, budget.device) for stage in Stage}
     waiting = _waiting(way, sizes, parts) if budget.device else 0
     if most is None and (
         any(peaks[stage] > room[stage] for stage in Stage) or (budget.device and waiting > budget.ram)
@@ -219,14 +231,16 @@ def _blocks(sizes: Sizes, place: Place) -> int:
     return len(next(networks).blocks)
 
 
-def _lying(parts: tuple[Place, ...], stage: Stage, added: int) -> int:
+def _lying(parts: tuple[Place, ...], stage: Stage, added: int, device: bool) -> int:
     """Bytes of weights on the device in a stage: what is there always, and the stage's own parts, model by model."""
     always = sum(part.on_device for part in parts if part.always)
     visits = dict[str, int]()
     for part in parts:
         if part.stage is stage and not part.always:
             visits[part.model] = visits.get(part.model, 0) + part.on_device
-    own = max(visits.values(), default=0)
+    # A processor forgets text encoders between two models, and denoisers only once the picture is to be decoded.
+    turns = device or stage is Stage.ENCODE
+    own = max(visits.values(), default=0) if turns else sum(visits.values())
     stays_for_all = any(part.always for part in parts if part.stage is Stage.DENOISE)
     if stage is Stage.ENCODE and stays_for_all and own:
         return own  # a new prompt sends the others to RAM for as long as it is read

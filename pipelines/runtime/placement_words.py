@@ -28,6 +28,9 @@ def needed(placement: Placement) -> str:
         texts.append(f"it takes {gb(placement.peak_vram)} of the card's memory, {gb(budget.vram)} are free")
     if placement.peak_ram > budget.ram:
         texts.append(f"it takes {gb(placement.peak_ram)} of RAM, {gb(budget.ram)} are free")
+    if not texts and budget.limits:  # it looked as if it would fit
+        (most,) = [max(budget.limits.values())]
+        texts.append(f"it could not even get {gb(most)}")
     return " and ".join(texts)
 
 

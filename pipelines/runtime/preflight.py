@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipelines.library.weights import sizes_of
-from pipelines.runtime.activations import FLUX, UNET
+from pipelines.runtime.activations import FLUX, UNET, Linear
+from pipelines.runtime.fitted import Fitted
 from pipelines.runtime.placement import Budget, Placement, plan
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
+from pipelines.spec.measured import Measured
 from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.sizes import Shape
 
@@ -16,16 +20,25 @@ _BF16 = ("bfloat16", "bf16")
 _LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 
 
-def preflight(job: Job, budget: Budget) -> Placement:
-    """Raises ModelError for files that are gone or damaged."""
+def preflight(job: Job, budget: Budget, dtype: str = "auto", seen: Iterable[Measured] = ()) -> Placement:
+    """`dtype` as in `EngineOptions`, `seen` what was measured on this device.
+
+    Raises ModelError for files that are gone or damaged.
+    """
     family, records = by_id(job.model.family), [job.model, *([job.refiner] if job.refiner else [])]
-    stored = 2 if budget.device or _is_large(job.model, budget.ram) else 4
+    stored = _stored(job.model, budget, dtype)
     half = "bfloat16" if {job.model.dtype, family.half} & {*_BF16} else "float16"
-    upcast = budget.device and family.latent.upcast and half == "float16"
+    upcast = budget.device and dtype != "float32" and family.latent.upcast and half == "float16"
     added = [record for record in job.parts.values() if record.kind in _BESIDE]
     sizes = sizes_of(records, added, stored, upcast)
-    activations = FLUX if family.latent.patch > 1 else UNET
-    return plan(sizes, budget, _shape(job, family, 2 if budget.device else 4, upcast), activations)
+    shape = _shape(job, family, 2 if budget.device and dtype != "float32" else 4, upcast)
+    own = tuple(each for each in seen if each.family == family.id)
+    return plan(sizes, budget, shape, Fitted(base_of(family), own))
+
+
+def base_of(family: Family) -> Linear:
+    """The model of activations before anything was measured."""
+    return FLUX if family.latent.patch > 1 else UNET
 
 
 def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
@@ -37,6 +50,13 @@ def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
         itemsize=itemsize,
         vae_itemsize=4 if upcast else itemsize,
     )
+
+
+def _stored(record: ModelRecord, budget: Budget, dtype: str) -> int:
+    """Bytes of a number of the weights."""
+    if dtype != "auto":
+        return 4 if dtype == "float32" else 2
+    return 2 if budget.device or _is_large(record, budget.ram) else 4
 
 
 def _is_large(record: ModelRecord, ram: int) -> bool:

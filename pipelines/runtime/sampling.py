@@ -29,10 +29,18 @@ def noise(seed: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Genera
 
 
 def denoise(
-    phases: Sequence[Phase], job: Job, *, image: int, pace: Pace, preview_interval_s: float, emit: Emit
+    phases: Sequence[Phase],
+    job: Job,
+    *,
+    image: int,
+    pace: Pace,
+    preview_interval_s: float,
+    emit: Emit,
+    before: Callable[[Phase], None] = lambda phase: None,
 ) -> torch.Tensor:
     """Latents [1, channels, height / 8, width / 8] of picture `image`, made with seed + image.
 
+    `before` is called with each phase when its turn comes.
     Raises Cancelled within a block of the denoiser, BadPicture for latents that are not finite.
     """
     first = phases[0]
@@ -44,6 +52,7 @@ def denoise(
     progress = _Progress(job, image, sum(phase.steps for phase in phases), pace, emit)
     pace.picture_starts()
     for phase in phases:
+        before(phase)
         previewer = Previewer(
             factors(phase.record, phase.family),
             phase.pipe.scheduler,

@@ -7,99 +7,23 @@ or pointed elsewhere while the network runs, and the picture is bit-equal to tha
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from diffusers.quantizers.gguf.utils import GGUFParameter
 from torch import nn
 
+from pipelines.runtime.movers import Mover
 from pipelines.runtime.schedule import aligned, schedule
 from pipelines.runtime.turns import Turns
 from pipelines.spec.blocks import block_of, order_of
 
-log = logging.getLogger(__name__)
-
 _INSIDE = 16  # bytes; where a parameter begins within its block, for the widest loads
 _ADDED = "lora_"  # parameters that a LoRA brings: few, changed between pictures, and planned to stay
 _KINDS = (nn.Parameter, torch.Tensor, GGUFParameter)  # others keep their numbers in tensors of their own
-
-
-class Mover(Protocol):
-    """A device's two queues, as `Device` of turns.py has them, for tensors of bytes."""
-
-    device: torch.device
-
-    def host(self, size: int) -> torch.Tensor: ...
-
-    def copy(self, into: torch.Tensor, source: torch.Tensor, after: Any) -> Any: ...
-
-    def wait(self, arrived: Any) -> None: ...
-
-    def computed(self) -> Any: ...
-
-    def settle(self) -> None:
-        """What is computed from now on, and what is freed, comes after all copies."""
-        ...
-
-
-class InRam:
-    """The processor as its own device: a copy is done when it is asked for."""
-
-    device = torch.device("cpu")
-
-    def host(self, size: int) -> torch.Tensor:
-        return torch.empty(size, dtype=torch.uint8)
-
-    def copy(self, into: torch.Tensor, source: torch.Tensor, after: Any) -> Any:
-        into.copy_(source)
-
-    def wait(self, arrived: Any) -> None:
-        pass
-
-    def computed(self) -> Any:
-        pass
-
-    def settle(self) -> None:
-        pass
-
-
-class Cuda:
-    """Copies on a stream of their own; events order the two streams, and the host waits for neither."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._copies = torch.cuda.Stream(device)
-
-    def host(self, size: int) -> torch.Tensor:
-        """Pinned, unless the system refuses so much: then copies are slower, and right all the same."""
-        try:
-            return torch.empty(size, dtype=torch.uint8, pin_memory=True)
-        except RuntimeError as error:
-            log.warning("%d bytes of RAM could not be pinned: %s", size, error)
-            return torch.empty(size, dtype=torch.uint8)
-
-    def copy(self, into: torch.Tensor, source: torch.Tensor, after: Any) -> Any:
-        self._copies.wait_event(after)
-        with torch.cuda.stream(self._copies):
-            into.copy_(source, non_blocking=True)
-        return self._copies.record_event()
-
-    def wait(self, arrived: Any) -> None:
-        torch.cuda.current_stream(self.device).wait_event(arrived)
-
-    def computed(self) -> Any:
-        return torch.cuda.current_stream(self.device).record_event()
-
-    def settle(self) -> None:
-        torch.cuda.current_stream(self.device).wait_stream(self._copies)
-
-
-def mover(device: torch.device) -> Mover:
-    return Cuda(device) if device.type == "cuda" else InRam()
 
 
 def blocks_of(network: nn.Module) -> dict[str, nn.Module]:
@@ -152,6 +76,15 @@ class Home:
         others = [*network.named_parameters(), *network.named_buffers()]
         self.rest = pack(others, mover, done)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each block."""
+        return tuple(packed.buffer.numel() for packed in self.packed)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.rest.buffer.numel() + sum(self.sizes)
+
     @contextmanager
     def visiting(self, streamed: Sequence[int] = (), slots: float = 2) -> Iterator[None]:
         """On the device for as long as the context lasts; the blocks `streamed` come through an arena."""
@@ -163,7 +96,7 @@ class Home:
             undo.callback(self.mover.settle)
             free = self.mover.computed()
             for packed in whole:
-                room = torch.empty_like(packed.buffer, device=self.mover.device)
+                room = self.mover.room(packed.buffer.numel())
                 held.append(room)
                 undo.callback(packed.point, packed.buffer)
                 self.mover.wait(self.mover.copy(room, packed.buffer, free))
@@ -210,7 +143,7 @@ class Streamed:
         """Takes the arena's memory. Raises what the device raises when it is out of it; nothing is changed then."""
         if not self.schedule.streamed:
             return self
-        self._arena = torch.empty(self.schedule.arena, dtype=torch.uint8, device=self._mover.device)
+        self._arena = self._mover.room(self.schedule.arena)
         try:
             for packed, offset in zip(self._packed, self.schedule.offsets, strict=True):
                 packed.point(self._arena[offset : offset + packed.buffer.numel()])

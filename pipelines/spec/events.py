@@ -48,6 +48,22 @@ class StageChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProgress:
+    """`done` of `total` bytes that this job reads are in memory; `part` is being read ('unet', 'text_encoder' ...).
+
+    Told a few times a second while a model is read from its files, and never for what is in memory already.
+    `bytes_per_s` is the speed so far, `eta_s` the seconds that the rest takes at it, None when it is not known.
+    """
+
+    job_id: int
+    done: int
+    total: int
+    bytes_per_s: float = 0.0
+    eta_s: float | None = None
+    part: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
     """`step` of `steps` (from 1) of picture `image` is done; `eta_s` seconds until the whole job is done, or None."""
 
@@ -135,8 +151,8 @@ class MemoryChanged:
 
 Terminal = JobFinished | JobCancelled | JobFailed
 Event = (
-    JobQueued | JobStarted | StageChanged | StepDone | ImageSaved | JobFinished | JobCancelled | JobFailed
-    | WorkerReady | WorkerDied | MemoryChanged
+    JobQueued | JobStarted | StageChanged | LoadProgress | StepDone | ImageSaved | JobFinished | JobCancelled
+    | JobFailed | WorkerReady | WorkerDied | MemoryChanged
 )  # fmt: skip
 
 

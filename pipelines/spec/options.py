@@ -10,6 +10,7 @@ class EngineOptions:
     """`device` 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' ...; `dtype` 'auto', 'float32', 'float16', 'bfloat16'.
 
     `threads` 0 leaves torch's own choice; `preview_interval_s` is the least time between two previews, 0 for none.
+    `measured_file` is where it is kept what memory pictures took on this device; empty: until the engine ends.
     """
 
     output_dir: str
@@ -18,3 +19,4 @@ class EngineOptions:
     threads: int = 0
     preview_interval_s: float = 0.1
     filename_pattern: str = "[number]-[seed]"
+    measured_file: str = ""

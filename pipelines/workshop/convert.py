@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from pipelines.library.clip_words import words_of
+from pipelines.library.control_files import PART
 from pipelines.library.files import publish, write_temporary
 from pipelines.library.header import read_header
 from pipelines.library.models import INDEX
@@ -26,8 +27,8 @@ from pipelines.library.weights import weight_files
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
-from pipelines.spec.families.file_parts import FilePart, Spelling
-from pipelines.spec.record import Format, ModelRecord
+from pipelines.spec.families.file_parts import FLUX_CONTROL, LDM_CONTROL, FilePart, Spelling
+from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.workshop.ldm_names import Renamed, renamed
 from pipelines.workshop.safetensors_writer import Entry, Progress, write
 
@@ -62,8 +63,12 @@ def convert(record: ModelRecord, out: Path, progress: Progress = lambda done, si
     family = by_id(record.family)
     folder = Path(record.path)
     refuse(record, family)
-    metadata = _metadata(record, folder, family)
-    tensors = [t for part, row in family.file_parts.items() for t in _tensors(folder / part, row)]
+    if record.kind is Kind.CONTROLNET:
+        metadata = _told(record, folder) | {CONFIGS: _dumped({PART: _config(folder)})}
+        tensors = list(_tensors(folder, _control_row(family)))
+    else:
+        metadata = _metadata(record, folder, family)
+        tensors = [t for part, row in family.file_parts.items() for t in _tensors(folder / part, row)]
     # As the library writes them: the widest numbers first, so that each begins at a multiple of its width.
     tensors.sort(key=lambda t: (-t.like.element_size(), t.name))
     entries = [Entry(t.name, t.dtype, tuple(t.like.shape), t.like.nbytes, t.value) for t in tensors]
@@ -74,6 +79,8 @@ def refuse(record: ModelRecord, family: Family) -> None:
     """Raises ModelError for what is no whole folder of a family whose single files other programs know."""
     if record.problem:
         raise ModelError(f"'{record.id}' cannot be used: {record.problem}")
+    if record.kind is Kind.CONTROLNET and Path(record.path).is_dir():
+        return
     if record.format is not Format.DIFFUSERS:
         raise ModelError(f"'{record.id}' is a single file already.", "Name a diffusers folder.")
     if not family.file_parts:
@@ -110,18 +117,27 @@ def _metadata(record: ModelRecord, folder: Path, family: Family) -> dict[str, st
     }
     index = read_json(folder / INDEX)
     told = {name: index[name] for name in family.settings if name in index}
-    metadata = {
-        "format": "pt",
-        "modelspec.title": record.title,
-        FAMILY: family.id,
-        CONFIGS: json.dumps({**configs, SETTINGS: told}, separators=(",", ":")),
-    }
+    return _told(record, folder) | {CONFIGS: _dumped({**configs, SETTINGS: told})}
+
+
+def _told(record: ModelRecord, folder: Path) -> dict[str, str]:
+    """What the folder says of itself."""
+    metadata = {"format": "pt", "modelspec.title": record.title, FAMILY: record.family}
     if prediction := _PREDICTIONS.get(record.prediction):
         metadata["modelspec.prediction_type"] = prediction
     if (own := folder / "emulsion.json").is_file():
         facts = {name: value for name, value in read_json(own).items() if name != "id"}
-        metadata[FACTS] = json.dumps(facts, separators=(",", ":"))
+        metadata[FACTS] = _dumped(facts)
     return metadata
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _control_row(family: Family) -> FilePart:
+    """FLUX's have no other names than those of diffusers."""
+    return FLUX_CONTROL if family.denoiser == "transformer" else LDM_CONTROL
 
 
 def _config(part: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pipelines.library.bfl_names import Way, rows
+from pipelines.library.unet_names import applied, attentive, control_name, hints_of, unet_name
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families.file_parts import Spelling
 
@@ -31,68 +32,28 @@ def renamed(spelling: Spelling, names: Iterable[str], config: Mapping[str, Any])
     return _SPELLINGS[spelling](names, config)
 
 
-def _applied(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for old, new in rules:
-        name = name.replace(old, new)
-    return name
-
-
-_UNET_OUTER = {
-    "time_embedding.linear_1.": "time_embed.0.",
-    "time_embedding.linear_2.": "time_embed.2.",
-    "add_embedding.linear_1.": "label_emb.0.0.",
-    "add_embedding.linear_2.": "label_emb.0.2.",
-    "conv_in.": "input_blocks.0.0.",
-    "conv_norm_out.": "out.0.",
-    "conv_out.": "out.2.",
-}
-_RESNET = (
-    ("norm1", "in_layers.0"),
-    ("conv1", "in_layers.2"),
-    ("norm2", "out_layers.0"),
-    ("conv2", "out_layers.3"),
-    ("time_emb_proj", "emb_layers.1"),
-    ("conv_shortcut", "skip_connection"),
-)
-_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.(.+)")
-_MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
-
-
 def _unet(names: Iterable[str], config: Mapping[str, Any]) -> list[Renamed]:
-    names, layers = list(names), config.get("layers_per_block", 2)
+    names, stride = list(names), _stride(config)
+    levels = attentive(names)
+    return [Renamed(unet_name(name, stride, levels), (name,)) for name in names]
+
+
+def _control(names: Iterable[str], config: Mapping[str, Any]) -> list[Renamed]:
+    names, stride = list(names), _stride(config)
+    hints = hints_of(names)
+    return [Renamed(control_name(name, stride, hints), (name,)) for name in names]
+
+
+def _stride(config: Mapping[str, Any]) -> int:
+    """Places of a level: its layers, and one that halves it."""
+    layers = config.get("layers_per_block", 2)
     if not isinstance(layers, int):
         raise ModelError("A U-Net with blocks of different depth has no names in a single file.")
-    attentive = {int(match[2]) for name in names if (match := _BLOCK.match(name)) and match[1] == "up"
-                 and match[3] == "attentions"}  # fmt: skip
-    return [Renamed(_unet_name(name, layers + 1, attentive), (name,)) for name in names]
+    return layers + 1
 
 
-def _unet_name(name: str, stride: int, attentive: set[int]) -> str:
-    """A level has `stride` places: its layers, and one that halves it; upwards the last layer doubles it."""
-    for old, new in _UNET_OUTER.items():
-        if name.startswith(old):
-            return new + name.removeprefix(old)
-    if match := _MIDDLE.fullmatch(name):
-        kind, number, rest = match[1], int(match[2]), match[3]
-        return (
-            f"middle_block.{2 * number}.{_applied(rest, _RESNET)}"
-            if kind == "resnets"
-            else f"middle_block.{2 * number + 1}.{rest}"
-        )
-    match = _BLOCK.fullmatch(name)
-    if match is None:
-        raise ModelError(f"The weight '{name}' of the U-Net has no name in a single file.")
-    way, level, kind, layer, rest = match[1], int(match[2]), match[3], int(match[4]), match[5]
-    if kind == "downsamplers":
-        return f"input_blocks.{(level + 1) * stride}.0.{rest.replace('conv', 'op')}"
-    if kind == "upsamplers":
-        return f"output_blocks.{(level + 1) * stride - 1}.{2 if level in attentive else 1}.{rest}"
-    place = (
-        f"input_blocks.{level * stride + layer + 1}"
-        if way == "down"
-        else f"output_blocks.{level * stride + layer}"
-    )
-    return f"{place}.0.{_applied(rest, _RESNET)}" if kind == "resnets" else f"{place}.1.{rest}"
+def _same(names: Iterable[str], _config: Mapping[str, Any]) -> list[Renamed]:
+    return [Renamed(name, (name,)) for name in names]
 
 
 _VAE = (
@@ -125,13 +86,13 @@ def _vae(names: Iterable[str], config: Mapping[str, Any]) -> list[Renamed]:
 def _vae_tensor(name: str, levels: int) -> Renamed:
     """Upwards a file counts the levels from the other end; its attention is made of convolutions over one pixel."""
     if (mark := "mid_block.attentions.0.") in name:
-        new = _applied(name.replace(mark, "mid.attn_1."), _VAE_ATTENTION)
+        new = applied(name.replace(mark, "mid.attn_1."), _VAE_ATTENTION)
         if name.endswith("weight") and "norm" not in name:
             return Renamed(new, (name,), lambda tensor: tensor.reshape(*tensor.shape[:2], 1, 1))
         return Renamed(new, (name,))
     new = re.sub(r"mid_block\.resnets\.(\d+)", lambda m: f"mid.block_{int(m[1]) + 1}", name)
     new = _LEVEL.sub(lambda m: f"{m[1]}.{m[2] if m[1] == 'down' else levels - 1 - int(m[2])}", new)
-    return Renamed(_applied(new, _VAE), (name,))
+    return Renamed(applied(new, _VAE), (name,))
 
 
 def _clip(names: Iterable[str], _config: Mapping[str, Any]) -> list[Renamed]:
@@ -169,9 +130,9 @@ def _open_clip_tensor(source: str) -> Renamed:
         return Renamed(_OPEN_CLIP_OUTER[name], (source,))
     if match := _QUERY.fullmatch(source):
         sources = tuple(source.replace("q_proj", f"{letter}_proj") for letter in "qkv")
-        new = _applied(match[1].removeprefix("text_model."), _OPEN_CLIP)
+        new = applied(match[1].removeprefix("text_model."), _OPEN_CLIP)
         return Renamed(f"{new}attn.in_proj_{match[2]}", sources, lambda *three: torch.cat(three))
-    return Renamed(_applied(name, _OPEN_CLIP), (source,))
+    return Renamed(applied(name, _OPEN_CLIP), (source,))
 
 
 def _t5(names: Iterable[str], _config: Mapping[str, Any]) -> list[Renamed]:
@@ -196,6 +157,8 @@ _MAKE: Mapping[Way, Make] = {
 }
 _SPELLINGS: Mapping[Spelling, Callable[[Iterable[str], Mapping[str, Any]], list[Renamed]]] = {
     Spelling.LDM_UNET: _unet,
+    Spelling.LDM_CONTROL: _control,
+    Spelling.DIFFUSERS: _same,
     Spelling.LDM_VAE: _vae,
     Spelling.CLIP: _clip,
     Spelling.OPEN_CLIP: _open_clip,

@@ -3,7 +3,7 @@ import json
 
 from pipelines.cli import output
 from pipelines.cli.progress import Progress
-from pipelines.spec.events import ImageSaved, Stage, StageChanged, StepDone
+from pipelines.spec.events import ImageSaved, LoadProgress, Stage, StageChanged, StepDone
 from pipelines.spec.request import GenerationRequest
 
 REQUEST = GenerationRequest(model="m")
@@ -37,6 +37,27 @@ def test_elsewhere_it_is_a_few_whole_lines():
     lines = shown(io.StringIO()).splitlines()
     assert lines[0] == "Loading the model"
     assert [line.split("] ")[1].split(",")[0] for line in lines[1:]] == ["10/40", "20/40", "30/40", "40/40"]
+
+
+def loading(stream: io.StringIO, total: int) -> str:
+    progress = Progress(REQUEST, stream)
+    for tenth in range(1, 11):
+        done = total * tenth // 10
+        eta_s = (total - done) / 850e6
+        progress.show(
+            LoadProgress(job_id=1, done=done, total=total, bytes_per_s=850e6, eta_s=eta_s, part="unet")
+        )
+    return stream.getvalue()
+
+
+def test_a_load_tells_bytes_speed_and_time_left():
+    assert "\r\x1b[KLoading U-Net: 860 MB of 4.3 GB, 850 MB/s, 4 s left" in loading(Terminal(), 4_300_000_000)
+    lines = loading(io.StringIO(), 4_300_000_000).splitlines()
+    assert [line.split(": ")[1].split(",")[0] for line in lines] == [
+        "1.29 of 4.3 GB", "2.15 of 4.3 GB", "3.44 of 4.3 GB", "4.3 of 4.3 GB",
+    ]  # fmt: skip
+    assert "left" not in lines[-1]
+    assert loading(io.StringIO(), 30_000_000) == ""
 
 
 def test_a_note_of_the_engine_is_said_without_control_characters():

@@ -11,7 +11,15 @@ from PySide6.QtWidgets import QPlainTextEdit
 from desktop.application import FIRST_PROMPT
 from desktop.session import duration, step_text
 from pipelines.library.metadata.read import read_request
-from pipelines.spec.events import ImageSaved, JobCancelled, JobFailed, JobFinished, StepDone
+from pipelines.spec.events import (
+    ImageSaved,
+    JobCancelled,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    LoadProgress,
+    StepDone,
+)
 from pipelines.spec.request import GenerationRequest, Prompt, Sampling, Size
 from tests.desktop.scripted import NOT_SAVED, OUT_OF_MEMORY
 from widgets.field import Field
@@ -51,6 +59,18 @@ def test_generate_shows_saves_and_lists_the_picture(application, qtbot):
     assert application.window.viewer.path() == path
     assert application.window.model.picture(0).path == path
     assert application.window.strip.current() == path
+
+
+def test_a_load_tells_bytes_speed_and_time_left(application):
+    session = application.session
+    session.see(JobStarted(job_id=77))
+    half = LoadProgress(
+        job_id=77, done=1_200_000_000, total=4_300_000_000, bytes_per_s=850e6, eta_s=3.6, part="unet"
+    )
+    session.see(half)
+    assert session.state.text == "Loading U-Net: 1.2 of 4.3 GB, 850 MB/s, 4 s left"
+    session.see(JobFinished(job_id=77))
+    assert session.state.text == ""
 
 
 def test_restore_gives_the_same_request_and_the_same_pixels(application, qtbot):

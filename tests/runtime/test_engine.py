@@ -130,17 +130,17 @@ def test_cancel_in_a_step_comes_before_the_next_block(engine, tiny_model, out, m
 def test_cancel_in_a_load_stops_between_tensors_and_leaves_nothing_half_loaded(
     engine, tiny_model, monkeypatch
 ):
-    from pipelines.runtime import loader
+    from pipelines.runtime import network
 
-    job, seen, tensors = job_of(tiny_model), [], loader._tensors
+    job, seen, tensors = job_of(tiny_model), [], network.tensors
 
-    def watched(wanted):
-        for item in tensors(wanted):
+    def watched(*wanted):
+        for item in tensors(*wanted):
             seen.append(item)
             job.cancel()
             yield item
 
-    monkeypatch.setattr(loader, "_tensors", watched)
+    monkeypatch.setattr(network, "tensors", watched)
     with pytest.raises(Cancelled):
         run(engine, job)
     assert len(seen) == 1

@@ -5,15 +5,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
-from pipelines.runtime import decoding, loader
+from pipelines.library.models import demo_root
+from pipelines.runtime import decoding, network, preflight, sampling
 from pipelines.runtime import device as devices
+from pipelines.runtime.activations import Linear
 from pipelines.runtime.worker import Worker
 from pipelines.spec.errors import BadPicture, DeviceLost, ModelError, OutOfMemory
 from pipelines.spec.events import ImageSaved, JobFailed, StageChanged
 from pipelines.spec.families import by_id
 from tests.runtime.conftest import files, job_of, run
 from tests.runtime.scripted import Listener
+
+DEMO = demo_root() / "sd"
 
 
 def model_of(engine, job):
@@ -36,26 +41,37 @@ def raising(error, calls_before=0):
     return forward
 
 
-def test_out_of_memory_in_a_step_fails_its_job_alone(engine, tiny_model, out):  # G1
+def short_of_memory(monkeypatch, jobs=(1,), times=1000):
+    """The step in which memory runs out, in these jobs, as often; answers how often it was tried."""
+    drawn, tried = sampling._drawn, []
+
+    def failing(phase, latents, generator, job, progress):
+        if job.id not in jobs or len(tried) >= times:
+            return drawn(phase, latents, generator, job, progress)
+        tried.append(job.id)
+        denoiser = phase.denoiser
+        denoiser.forward = raising(torch.OutOfMemoryError("CUDA out of memory."), 2)
+        try:
+            return drawn(phase, latents, generator, job, progress)
+        finally:
+            del denoiser.forward
+
+    monkeypatch.setattr(sampling, "_drawn", failing)
+    return tried
+
+
+@pytest.mark.usefixtures("little_computing")
+def test_out_of_memory_in_a_step_fails_its_job_alone(engine, out, monkeypatch):  # G1
+    """After every cheaper plan was tried as well."""
+    tried = short_of_memory(monkeypatch, jobs=(2,))
     listener = Listener()
-    jobs = [job_of(tiny_model, number=number) for number in range(1, 6)]
-    run_really = engine.run
-
-    def break_the_second(job, emit):
-        if job.id == 2:
-            model_of(engine, job).unet.forward = raising(torch.OutOfMemoryError("CUDA out of memory."), 2)
-        run_really(job, emit)
-
-    engine.run = break_the_second
-    try:
-        worker = Worker(lambda: engine, listener)
-        worker.start()
-        for job in jobs:
-            worker.submit(job)
-        listener.end_of(5)
-        assert worker.stop(30.0)
-    finally:
-        del engine.run
+    jobs = [job_of(DEMO, number=number) for number in range(1, 6)]
+    worker = Worker(lambda: engine, listener)
+    worker.start()
+    for job in jobs:
+        worker.submit(job)
+    listener.end_of(5)
+    assert worker.stop(30.0)
     assert {number: names[0] for number, names in listener.ends().items()} == {
         1: "JobFinished", 2: "JobFailed", 3: "JobFinished", 4: "JobFinished", 5: "JobFinished",
     }  # fmt: skip
@@ -65,13 +81,37 @@ def test_out_of_memory_in_a_step_fails_its_job_alone(engine, tiny_model, out):  
     assert "64 × 64" in failed.message
     assert "smaller size" in failed.hint
     assert len(files(out)) == 4
+    assert len(tried) > 1
 
 
-def test_out_of_memory_gives_the_memory_back(engine, tiny_model):
-    job = job_of(tiny_model)
-    model_of(engine, job).unet.forward = raising(torch.OutOfMemoryError())
+@pytest.fixture
+def little_computing(monkeypatch):
+    """The weights of the demo are what takes most."""
+    monkeypatch.setattr(preflight, "UNET", Linear(cell=64, pixel=1, token=1, workspace=0))
+
+
+@pytest.mark.usefixtures("little_computing")
+def test_out_of_memory_in_a_step_is_tried_again_with_the_next_plan(engine, monkeypatch):  # G1
+    """The same picture, and beside it stands what was done."""
+    plain = picture(run(engine, job_of(DEMO, count=2)))
+    short_of_memory(monkeypatch, times=1)
+    events = run(engine, job_of(DEMO, count=2))
+    assert picture(events) == plain
+    (note,) = notes(events)
+    assert "Memory ran out" in note
+    assert "text encoders are forgotten" in note
+    first, second = [event for event in events if isinstance(event, ImageSaved)]
+    assert (first.marks, second.marks) == ((note,), ())
+
+
+def picture(events) -> list[bytes]:
+    return [Image.open(event.path).tobytes() for event in events if isinstance(event, ImageSaved)]
+
+
+def test_out_of_memory_gives_the_memory_back(engine, tiny_model, monkeypatch):
+    short_of_memory(monkeypatch)
     with pytest.raises(OutOfMemory):
-        run(engine, job)
+        run(engine, job_of(tiny_model))
     assert engine.compute.store.keys() == ()
 
 
@@ -128,10 +168,10 @@ def test_out_of_memory_in_tiles_too_fails_the_job(engine, tiny_model, out, monke
 
 
 def test_out_of_memory_in_a_load_leaves_nothing_half_loaded(engine, tiny_model, monkeypatch):  # G3
-    tensors = loader._tensors
+    tensors = network.tensors
 
-    def short(wanted):
-        for number, item in enumerate(tensors(wanted)):
+    def short(*wanted):
+        for number, item in enumerate(tensors(*wanted)):
             if number == 5:
                 raise RuntimeError(
                     "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -139,7 +179,7 @@ def test_out_of_memory_in_a_load_leaves_nothing_half_loaded(engine, tiny_model, 
             yield item
 
     with monkeypatch.context() as patch:
-        patch.setattr(loader, "_tensors", short)
+        patch.setattr(network, "tensors", short)
         with pytest.raises(OutOfMemory):
             run(engine, job_of(tiny_model))
     assert engine.compute.store.keys() == ()
@@ -190,7 +230,7 @@ def test_nan_at_half_precision_is_decoded_again_in_float32(half_engine, tiny_mod
     events = run(half_engine, job)
     assert notes(events) == [decoding.AGAIN]
     assert isinstance(events[-1], ImageSaved)
-    assert events[-1].marks == ()
+    assert events[-1].marks == (decoding.AGAIN,)
     assert vae.dtype is torch.bfloat16
 
 

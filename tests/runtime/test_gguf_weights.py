@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.library.models import demo_root, record_of
-from pipelines.library.single_file import Place
+from pipelines.library.places import Place
 from pipelines.runtime.gguf_weights import has_shape, is_packed, packed, widened
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id

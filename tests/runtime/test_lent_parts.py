@@ -115,9 +115,10 @@ def test_weights_in_8_bits_stay_so_where_memory_is_short_and_draw_the_same(engin
     assert engine.compute.load(job_of(model), FLUX).transformer.proj_out.weight.dtype is torch.float32
     engine.compute.drop_caches()
     engine.compute._loader._precisions.clear()
-    monkeypatch.setattr(devices, "free_bytes", lambda _: 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "free_bytes", lambda _: 10)
+        transformer = engine.compute.load(job_of(model), FLUX).transformer
     assert drawn(engine, model) == wide
-    transformer = engine.compute.load(job_of(model), FLUX).transformer
     assert transformer.proj_out.weight.dtype is torch.float8_e4m3fn
     assert transformer.dtype is torch.float32
 

@@ -6,7 +6,6 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +14,12 @@ from PIL import Image
 
 from pipelines.library.header import read_header
 from pipelines.library.models import demo_root, record_of
-from pipelines.library.single_file import CONFIGS, PartFile, Place, bundled, read
+from pipelines.library.places import Place, Source
+from pipelines.library.single_file import CONFIGS, PartFile, bundled, read
 from pipelines.runtime import device as devices
 from pipelines.runtime.loader import _LOADERS
-from pipelines.runtime.single_file import _NAMES, _empty, _tokenizer
+from pipelines.runtime.network import empty
+from pipelines.runtime.single_file import NAMES, _tokenizer
 from pipelines.spec.errors import Cancelled, ModelError
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import FAMILIES, by_id
@@ -112,8 +113,7 @@ def test_what_the_folder_says_of_itself_comes_along(single, name):
 def test_the_tokenizer_is_the_folders(single):
     """Built from the words and not from the file of the library, which is how transformers 5.23 does it too."""
     config = read(single / "sd.safetensors", by_id("sd1")).configs["tokenizer"]
-    folder: Any = SimpleNamespace(folder=demo_root() / "sd" / "tokenizer")
-    ours, theirs = _tokenizer(config), _LOADERS["CLIPTokenizer"](folder)
+    ours, theirs = _tokenizer(config), _LOADERS["CLIPTokenizer"](demo_root() / "sd" / "tokenizer")
     for text in ("a red circle, and a blue SQUARE", "", "ü 空 🎨", "a " * 100):
         kinds = {"padding": "max_length", "truncation": True, "max_length": 77}
         assert ours(text, **kinds).input_ids == theirs(text, **kinds).input_ids
@@ -122,7 +122,7 @@ def test_the_tokenizer_is_the_folders(single):
 
 def part_file(spelling, prefix, shapes) -> PartFile:
     places = {name: Place("F16", tuple(shape), 0, 0) for name, shape in shapes.items()}
-    return PartFile(Path("x"), spelling, prefix, places)
+    return PartFile(Source(Path("x"), 0, 0), spelling, prefix, places)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f.file_parts], ids=lambda family: family.id)
@@ -135,7 +135,7 @@ def test_the_bundled_settings_come_to_the_published_sizes(family):
     millions = published.get(family.id) or MODELS[TRUE_SIZES[family.id]].millions
     configs = bundled(family)
     for part, row in family.file_parts.items():
-        module = _empty(row.class_name, configs[part])
+        module = empty(row.class_name, configs[part])
         assert sum(p.numel() for p in module.parameters()) / 1e6 == pytest.approx(millions[part], abs=0.1)
 
 
@@ -146,9 +146,9 @@ def test_published_files_fill_every_weight(name):
     manifest = json.loads((COLLECTION / "models" / "manifests" / f"{name}.json").read_text())
     family = by_id(MANIFESTS[name])
     for part, row in family.file_parts.items():
-        module = _empty(row.class_name, bundled(family)[part])
+        module = empty(row.class_name, bundled(family)[part])
         own = {n: shape for n, (_dtype, shape) in manifest["tensors"].items() if n.startswith(row.prefix)}
-        found = _NAMES[row.spelling](part_file(row.spelling, row.prefix, own), module)
+        found = NAMES[row.spelling](part_file(row.spelling, row.prefix, own), module)
         wanted = {n: p.shape for n, p in module.named_parameters()}
         assert {n: found[n].shape for n in wanted} == wanted, part
 
@@ -164,7 +164,7 @@ def test_the_names_that_are_written_are_read_again(family):
         written = renamed(row.spelling, wanted, config)
         shapes = {row.prefix + w.name: w.make(*(wanted[s] for s in w.sources)).shape for w in written}
         assert len(shapes) == len(written)
-        found = _NAMES[row.spelling](part_file(row.spelling, row.prefix, shapes), module)
+        found = NAMES[row.spelling](part_file(row.spelling, row.prefix, shapes), module)
         assert {name: stored.shape for name, stored in found.items()} == {
             n: p.shape for n, p in wanted.items()
         }
@@ -300,8 +300,9 @@ def test_a_load_is_cancelled_between_tensors(engine, copy):
                 raise Cancelled
 
     loader = engine.compute._loader
+    parts = loader.load(Impatient(), job.model, by_id("sd1")).parts
     with pytest.raises(Cancelled):
-        loader.load(Impatient(), job.model, by_id("sd1"))
+        parts.ready(parts)
     assert len(checks) == 20
     assert not engine.compute.store.keys()
 

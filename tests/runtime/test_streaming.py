@@ -14,8 +14,9 @@ from torch import nn
 from pipelines.library.models import demo_root, record_of, scan
 from pipelines.runtime import compute as computing
 from pipelines.runtime.gguf_weights import is_packed
+from pipelines.runtime.movers import InRam, mover
 from pipelines.runtime.precision import Precision, settle
-from pipelines.runtime.streaming import Home, InRam, Streamed, blocks_of, mover
+from pipelines.runtime.streaming import Home, Streamed, blocks_of
 from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
@@ -359,52 +360,3 @@ def test_the_blocks_of_a_network_are_its_modules_in_their_order(tiny_model: Path
     for handle in handles:
         handle.remove()
     assert called == 2 * names
-
-
-@pytest.fixture
-def stages(monkeypatch):
-    """From here on each part is on the 'device' for its own stage alone; half of each network's blocks stream."""
-    homes: dict[nn.Module, Home] = {}
-    visits: list[str] = []
-
-    def visiting(*networks: nn.Module) -> ExitStack:
-        undo = ExitStack()
-        for network in networks:
-            home = homes.get(network) or homes.setdefault(network, Home(network, InRam()))
-            undo.enter_context(home.visiting(range(0, len(home.blocks), 2), 2))
-            visits.append(type(network).__name__)
-        return undo
-
-    encode, denoise, decode = computing.Compute.encode, computing.Compute.denoise, computing.Compute.decode
-
-    def encoding(self, job, model, *rest):
-        with visiting(*(model.parts[name] for name in model.parts if name.startswith("text_encoder"))):
-            return encode(self, job, model, *rest)
-
-    def denoising(self, parts, *rest):
-        with visiting(*dict.fromkeys(phase.denoiser for phase in parts)):
-            return denoise(self, parts, *rest)
-
-    def decoding(self, phase, *rest):
-        with visiting(phase.pipe.vae):
-            return decode(self, phase, *rest)
-
-    def start() -> list[str]:
-        for name, method in (("encode", encoding), ("denoise", denoising), ("decode", decoding)):
-            monkeypatch.setattr(computing.Compute, name, method)
-        return visits
-
-    return start
-
-
-@pytest.mark.parametrize("name", ["sd", "flux"])
-def test_parts_that_visit_for_their_stage_draw_the_same(engine, stages, name):
-    model = record_of(demo_root() / name)
-    lora = next(r for r in scan([demo_root()]) if r.kind is Kind.LORA and r.base == model.base)
-    wanted = [picture(engine, drawing(model)), picture(engine, drawing(model, lora))]
-    engine.compute.drop_caches()
-    visits = stages()
-    assert picture(engine, drawing(model)) == wanted[0]
-    assert picture(engine, drawing(model, lora)) == wanted[1]
-    assert picture(engine, drawing(model)) == wanted[0]
-    assert {"AutoencoderKL", "CLIPTextModel"} < {*visits}

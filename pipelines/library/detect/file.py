@@ -39,7 +39,7 @@ def _finding(header: Header, shapes: dict[str, tuple[int, ...]], evidence: Evide
     bare = parts.get("control") or parts.get("", Tensors({}))
     row = next((row for row in KINDS if not missing(row.layers, bare.shape_of)), None)
     if row is not None and row.kind is Kind.CONTROLNET:
-        return controlnet_finding(row, bare)
+        return controlnet_finding(row, bare, evidence.told)
     if model := model_finding(parts, evidence):
         return model
     if row is not None:

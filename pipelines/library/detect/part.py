@@ -18,12 +18,14 @@ from pipelines.spec.families.others import OTHERS, Other
 from pipelines.spec.record import Kind
 
 
-def controlnet_finding(row: KindRow, tensors: Tensors) -> Finding:
+def controlnet_finding(row: KindRow, tensors: Tensors, told: str) -> Finding:
     finding = Finding(kind=Kind.CONTROLNET, layout=row.layout, parts=("controlnet",))
     # What it makes of its picture is no layer of the denoiser's; the rest has the same names and widths.
     owner = owner_of(tensors, "")
     if isinstance(owner, Other):
         return unsupported(finding, owner)
+    if owner is None and row.layout in ("ldm", "diffusers"):  # a small one has other widths, or no attention
+        owner = next(iter(named_families(told)), None)
     base = owner.add_ons.base if owner else _by_width(row, tensors)
     if not base:
         return refused(finding, "It does not show which models this ControlNet was made for.")

@@ -11,6 +11,7 @@ import torch
 
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import Model
+from pipelines.runtime.meter import Meter
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.request import GenerationRequest
@@ -18,13 +19,16 @@ from pipelines.spec.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a conditioner may need. `family` is the model's; `store` keeps what it has read for the next job."""
+    """What a conditioner may need. `family` is the model's; `store` keeps what it has read for the next job,
+    and `meter` hears how much it reads.
+    """
 
     job: Job
     family: Family
     store: ComponentStore
     device: torch.device
     dtype: torch.dtype
+    meter: Meter
 
 
 class Conditioner(Protocol):

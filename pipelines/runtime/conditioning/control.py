@@ -15,15 +15,26 @@ from PIL import Image, ImageOps
 
 from pipelines.library.inputs import input_picture
 from pipelines.runtime.conditioning.base import Work
-from pipelines.runtime.loader import Model, load_network
+from pipelines.runtime.loader import Model, network_plan
 from pipelines.runtime.preprocess.table import PREPROCESSORS
 from pipelines.spec.families.base import Task
+from pipelines.spec.job import Job
 from pipelines.spec.request import ControlInput, GenerationRequest, Size
 
 
 def wanted(request: GenerationRequest) -> bool:
     """A weight of 0 is no ControlNet, bit for bit."""
     return any(control.weight for control in request.controls)
+
+
+def networks(job: Job) -> list[tuple[Path, str]]:
+    """Where the networks lie that it needs besides the model, and for which family they are."""
+    return [_place(job, control) for control in job.request.controls if control.weight]
+
+
+def _place(job: Job, control: ControlInput) -> tuple[Path, str]:
+    record = job.parts[control.model]
+    return Path(record.path), record.family
 
 
 @contextmanager
@@ -52,8 +63,9 @@ def control_picture(control: ControlInput, size: Size, field: str) -> Image.Imag
 
 
 def _net(work: Work, control: ControlInput) -> Any:
-    folder = Path(work.job.parts[control.model].path)
-    return load_network(work.store, folder, work.dtype, work.device, work.job)
+    path, family = _place(work.job, control)
+    plan = network_plan(path, work.dtype, work.device, family)
+    return plan.load(work.store, work.meter)[1]
 
 
 def _call(controls: list[ControlInput], pictures: list[Image.Image], image: str) -> Mapping[str, Any]:

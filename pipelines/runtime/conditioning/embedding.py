@@ -40,7 +40,7 @@ def applied(work: Work, model: Model) -> Iterator[Model]:
     try:
         yield replace(
             model,
-            parts={**model.parts, "tokenizer": tokenizer},
+            parts=model.parts.replaced("tokenizer", tokenizer),
             reading=(*model.reading, *reading),
             notes=(*model.notes, *_unused(tokenizer, work.job.request)),
         )

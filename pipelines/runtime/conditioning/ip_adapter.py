@@ -21,8 +21,9 @@ from pipelines.library.inputs import input_picture
 from pipelines.runtime import device as devices
 from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work
-from pipelines.runtime.loader import Model, load_network
+from pipelines.runtime.loader import Model, network_plan
 from pipelines.spec.errors import ModelError
+from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 
@@ -33,6 +34,12 @@ _KIND = "ip_image_proj"  # what a U-Net's config calls it
 def wanted(request: GenerationRequest) -> bool:
     """A scale of 0 is no IP-Adapter, bit for bit."""
     return any(given.scale for given in request.ip_adapters)
+
+
+def networks(job: Job) -> list[tuple[Path, str]]:
+    """Where the networks lie that it needs besides the model; they are of no family."""
+    used = (given.model for given in job.request.ip_adapters if given.scale)
+    return [(Path(job.parts[model].image_encoder), "") for model in used]
 
 
 @contextmanager
@@ -94,7 +101,8 @@ def _expected(unet: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _encoder(record: ModelRecord, work: Work) -> Any:
-    return load_network(work.store, Path(record.image_encoder), work.dtype, work.device, work.job)
+    plan = network_plan(Path(record.image_encoder), work.dtype, work.device)
+    return plan.load(work.store, work.meter)[1]
 
 
 def _guided(work: Work, unet: Any) -> bool:

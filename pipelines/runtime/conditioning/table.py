@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipelines.runtime.conditioning import control, embedding, ip_adapter, lora
 from pipelines.runtime.conditioning.base import Conditioner
+from pipelines.spec.job import Job
 
 CONDITIONERS: tuple[Conditioner, ...] = (lora, embedding, control, ip_adapter)
+
+
+def networks_beside(job: Job) -> tuple[tuple[Path, str], ...]:
+    """Where the networks lie that the request adds, and for which family they are; each once."""
+    return tuple(dict.fromkeys((*control.networks(job), *ip_adapter.networks(job))))

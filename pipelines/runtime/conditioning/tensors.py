@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from pipelines.library.header import read_header
+from pipelines.library.places import table_of
 from pipelines.runtime.components import PartKey, Stamp
 from pipelines.runtime.conditioning.base import Work
+from pipelines.runtime.meter import Meter
+from pipelines.runtime.reading import tensors
+from pipelines.runtime.stored import stored_at
 from pipelines.spec.errors import ModelError
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
@@ -37,18 +41,11 @@ class Content:
 
 
 def read(path: Path, job: Job) -> Content:
-    """Copied, never mapped. Raises ModelError for a file that cannot be read, Cancelled between tensors."""
-    tensors: Tensors = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dict
-                job.check()
-                tensor = file.get_tensor(name)
-                tensors[name] = tensor.to(torch.float32, copy=True)
-            return Content(tensors, dict(file.metadata() or {}))
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"This file cannot be read: {path} ({reason})", "Get it again.") from error
+    """Raises ModelError for a file that cannot be read, Cancelled between tensors."""
+    source, table = table_of(path)
+    names = {name: stored_at(name, place, source) for name, place in table.items()}
+    found = tensors(names, lambda _: torch.float32, torch.device("cpu"), Meter(job))
+    return Content(dict(found), dict(read_header(path).metadata))
 
 
 def key_of(record: ModelRecord, work: Work) -> PartKey:

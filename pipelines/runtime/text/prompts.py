@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -40,25 +42,36 @@ class _Encoded:
 class PromptEncoder:
     """`encodes` counts the texts that really went through an encoder."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._cache: OrderedDict[tuple[object, ...], _Encoded] = OrderedDict()
         self.encodes = 0
 
-    def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
-        """prompt_embeds and, with guidance, as long negative_prompt_embeds, on the model's device.
+    def encode(
+        self,
+        job: Job,
+        model: Model,
+        family: Family,
+        prompt: Prompt | None = None,
+        before: Callable[[Model], None] = lambda model: None,
+    ) -> Conditioning:
+        """prompt_embeds and, with guidance, as long negative_prompt_embeds, on the device that computes.
 
-        So with the pooled ones where the family has them. `prompt` is the request's own unless given.
+        So with the pooled ones where the family has them. `prompt` is the request's own unless given. `before` is
+        called when the text encoders are to work; where every text was read before, they are not even asked for.
         """
         prompt = prompt or job.request.prompt
-        positive = self._encoded(job, model, family, prompt.text)
+        read = partial(self._encoded, job, model, family, before)
+        positive = read(prompt.text)
         tensors, notes = dict(positive.tensors), positive.notes
         if family.cfg_scale(job.request) > 1:
-            negative = self._negative(job, model, family, prompt.negative, positive)
-            tensors, opposite = self._same_length(job, model, family, tensors, negative.tensors)
+            negative = _negative(model, prompt.negative, positive, read)
+            tensors, opposite = _same_length(tensors, negative.tensors, read)
             tensors |= {f"negative_{name}": tensor for name, tensor in opposite.items()}
             notes += negative.notes
-        device = getattr(model, family.denoiser).device
-        return Conditioning({name: t.to(device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes)))
+        return Conditioning(
+            {name: t.to(self._device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes))
+        )
 
     @property
     def size_bytes(self) -> int:
@@ -68,17 +81,17 @@ class PromptEncoder:
     def clear(self) -> None:
         self._cache.clear()
 
-    def _negative(self, job: Job, model: Model, family: Family, text: str, positive: _Encoded) -> _Encoded:
-        """SDXL learned "no prompt" as zeros, not as the encoding of an empty text."""
-        if not text and model.settings.get("force_zeros_for_empty_prompt"):
-            return _Encoded({name: torch.zeros_like(t) for name, t in positive.tensors.items()}, ())
-        return self._encoded(job, model, family, text)
+    def knows(self, model: Model, family: Family, texts: Iterable[str]) -> bool:
+        """Whether all of them were read with this model, as it is."""
+        return all(_key(model, family, text) in self._cache for text in texts)
 
-    def _encoded(self, job: Job, model: Model, family: Family, text: str) -> _Encoded:
-        files = [key for name, key in sorted(model.keys.items()) if name.startswith(("text_", "tokenizer"))]
-        key = (family.id, *files, *model.reading, text)
+    def _encoded(
+        self, job: Job, model: Model, family: Family, before: Callable[[Model], None], text: str
+    ) -> _Encoded:
+        key = _key(model, family, text)
         if key not in self._cache:
             job.check()
+            before(model)
             self._cache[key] = self._encode(model, family, text)
         self._cache.move_to_end(key)
         while len(self._cache) > 1 and self.size_bytes > _REMEMBERED_BYTES:
@@ -92,15 +105,26 @@ class PromptEncoder:
         notes = dict.fromkeys((*cleaned.notes, *((TOO_LONG,) if cut else ())))
         return _Encoded({name: tensor.cpu() for name, tensor in tensors.items()}, tuple(notes))
 
-    def _same_length(
-        self, job: Job, model: Model, family: Family, one: Tensors, other: Tensors
-    ) -> tuple[Tensors, Tensors]:
-        """The pipeline wants both alike: the shorter one gets chunks of the empty prompt behind it."""
-        longest = max(tensors["prompt_embeds"].shape[1] for tensors in (one, other))
-        if all(tensors["prompt_embeds"].shape[1] == longest for tensors in (one, other)):
-            return one, other
-        empty = self._encoded(job, model, family, "").tensors["prompt_embeds"]
-        return _lengthened(one, longest, empty), _lengthened(other, longest, empty)
+
+def _key(model: Model, family: Family, text: str) -> tuple[object, ...]:
+    files = [key for name, key in sorted(model.keys.items()) if name.startswith(("text_", "tokenizer"))]
+    return (family.id, *files, *model.reading, text)
+
+
+def _negative(model: Model, text: str, positive: _Encoded, read: Callable[[str], _Encoded]) -> _Encoded:
+    """SDXL learned "no prompt" as zeros, not as the encoding of an empty text."""
+    if not text and model.settings.get("force_zeros_for_empty_prompt"):
+        return _Encoded({name: torch.zeros_like(t) for name, t in positive.tensors.items()}, ())
+    return read(text)
+
+
+def _same_length(one: Tensors, other: Tensors, read: Callable[[str], _Encoded]) -> tuple[Tensors, Tensors]:
+    """The pipeline wants both alike: the shorter one gets chunks of the empty prompt behind it."""
+    longest = max(tensors["prompt_embeds"].shape[1] for tensors in (one, other))
+    if all(tensors["prompt_embeds"].shape[1] == longest for tensors in (one, other)):
+        return one, other
+    empty = read("").tensors["prompt_embeds"]
+    return _lengthened(one, longest, empty), _lengthened(other, longest, empty)
 
 
 def _lengthened(tensors: Tensors, length: int, empty: torch.Tensor) -> Tensors:

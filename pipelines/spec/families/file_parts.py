@@ -18,6 +18,8 @@ class Spelling(StrEnum):
     OPEN_CLIP = "open_clip"
     T5 = "t5"  # by transformers
     FLUX = "flux"  # by Black Forest Labs
+    LDM_CONTROL = "ldm_control"
+    DIFFUSERS = "diffusers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,28 @@ def ldm_vae(prefix: str = "first_stage_model.") -> FilePart:
         mark="decoder.conv_in.weight",
         need="vae",
     )
+
+
+LDM_CONTROL = FilePart(
+    spelling=Spelling.LDM_CONTROL,
+    prefix="control_model.",
+    class_name="ControlNetModel",
+    mark="input_hint_block.0.weight",
+)
+# By themselves, in diffusers' names.
+CONTROL = FilePart(
+    spelling=Spelling.DIFFUSERS,
+    prefix="",
+    class_name="ControlNetModel",
+    mark="controlnet_cond_embedding.conv_in.weight",
+)
+FLUX_CONTROL = FilePart(
+    spelling=Spelling.DIFFUSERS,
+    prefix="",
+    class_name="FluxControlNetModel",
+    mark="controlnet_x_embedder.weight",
+)
+CONTROLS = (LDM_CONTROL, CONTROL, FLUX_CONTROL)
 
 
 LDM_PARTS = {"unet": LDM_UNET, "vae": ldm_vae()}

@@ -1,0 +1,41 @@
+"""What computing took on each device, kept in the database: estimates of memory get better with every picture."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from pipelines.library.database import as_engine_error, opened
+from pipelines.spec.measured import Measured
+
+FILE = "measured.sqlite"
+_WHAT = "The table of memory"
+_SCHEMA = (
+    "CREATE TABLE measured (device TEXT NOT NULL, family TEXT NOT NULL, stage TEXT NOT NULL, units INTEGER NOT NULL,"
+    " size_bytes INTEGER NOT NULL, PRIMARY KEY (device, family, stage, units))"
+)
+_PROBE = "SELECT device, family, stage, units, size_bytes FROM measured LIMIT 1"
+
+
+def measured_on(path: Path, device: str) -> tuple[Measured, ...]:
+    """All that was kept of `device`, by its maker's name; nothing where there is no file. Raises EngineError."""
+    if not path.is_file():
+        return ()
+    select = "SELECT family, stage, units, size_bytes FROM measured WHERE device = ? ORDER BY rowid"
+    with as_engine_error(path, _WHAT), contextlib.closing(_opened(path)) as connection:
+        rows = connection.execute(select, (device,)).fetchall()
+    return tuple(Measured(family=f, stage=s, units=u, size_bytes=b) for f, s, u, b in rows)
+
+
+def keep(path: Path, device: str, new: Measured) -> None:
+    """In the place of what was kept for as much work. Raises EngineError."""
+    insert = "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?)"
+    row = (device, new.family, new.stage, new.units, new.size_bytes)
+    with as_engine_error(path, _WHAT), contextlib.closing(_opened(path)) as connection:
+        connection.execute(insert, row)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return opened(path, _WHAT, 1, _SCHEMA, _PROBE)

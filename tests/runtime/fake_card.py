@@ -1,0 +1,113 @@
+"""A card of so many bytes that does not exist: it computes in RAM, but counts, and refuses what a card would refuse."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pipelines.runtime import decoding, sampling
+from pipelines.runtime.card import Card
+from pipelines.runtime.movers import InRam
+from pipelines.runtime.text.prompts import PromptEncoder
+
+
+class Memory:
+    """What lies on the card: rooms of weights, and whatever computing makes. Raises OutOfMemoryError above `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = self.most = 0
+
+    def take(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Counted until nobody holds its storage any more."""
+        storage = tensor.untyped_storage()
+        size = storage.nbytes()
+        if self.used + size > self.limit:
+            raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes")
+        self.used += size
+        self.most = max(self.most, self.used)
+        weakref.finalize(storage, self._give_back, size)
+        return tensor
+
+    def _give_back(self, size: int) -> None:
+        self.used -= size
+
+
+class _Counted(TorchDispatchMode):
+    """Every new storage is the card's."""
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self._memory = memory
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor) and _address(tensor) not in known:
+                self._memory.take(tensor)
+        return found
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class CountingMover(InRam):
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.copied = 0
+
+    def room(self, size: int) -> torch.Tensor:
+        return self._memory.take(super().room(size))
+
+    def copy(self, into: torch.Tensor, source: torch.Tensor, after: Any) -> Any:
+        self.copied += source.nbytes
+        super().copy(into, source, after)
+
+
+class FakeCard(Card):
+    """`memory` counts; what computing makes is counted while `counting` is entered."""
+
+    def __init__(self, limit: int) -> None:
+        self.memory = Memory(limit)
+        self.mover_ = CountingMover(self.memory)
+        super().__init__(torch.device("cpu"), self.mover_, apart=True)
+
+    def free(self) -> int:
+        return self.memory.limit - self.memory.used
+
+    def release(self) -> None:
+        pass
+
+    def mark(self) -> None:
+        self.memory.most = self._start = self.memory.used
+
+    def taken(self) -> int:
+        return self.memory.most - self._start
+
+
+@contextmanager
+def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = True) -> Iterator[None]:
+    """The three places where the engine computes."""
+
+    def counted(work: Callable[..., Any]) -> Callable[..., Any]:
+        def working(*args: Any, **kwargs: Any) -> Any:
+            with _Counted(memory):
+                return work(*args, **kwargs)
+
+        return working
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptEncoder, "_encode", counted(PromptEncoder._encode))
+        patch.setattr(sampling, "_drawn", counted(sampling._drawn))
+        if decode:
+            patch.setattr(decoding, "decode", counted(decoding.decode))
+        yield
