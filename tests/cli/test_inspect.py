@@ -97,7 +97,12 @@ def test_a_sharded_part_of_a_folder(tmp_path, capsys):
 
 
 CLASSES = {
-    "StableDiffusionInpaintPipeline": ({"in_channels": 9, "cross_attention_dim": 768}, "sd1", "inpaint", "ready"),
+    "StableDiffusionInpaintPipeline": (
+        {"in_channels": 9, "cross_attention_dim": 768},
+        "sd1",
+        "inpaint",
+        "ready",
+    ),
     "StableDiffusionXLInpaintPipeline": (
         {
             "in_channels": 9,
