@@ -19,7 +19,7 @@ from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
 from pipelines.library.seen_tables import SeenTables
 from pipelines.library.side_facts import Told, brought_facts, described, told_beside
-from pipelines.library.single_file import CONFIGS, can_load, lacking, latent_channels
+from pipelines.library.single_file import CONFIGS, WIDENED, can_load, lacking, latent_channels, widened
 from pipelines.spec.errors import EngineError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
@@ -75,7 +75,7 @@ def _header_record(record: ModelRecord, header: Header, told: Told, finding: Fin
     if finding.kind is Kind.CONTROLNET and _loads(record, header) and record.family:
         return controlnet_file_record(record, header)
     loads = _loads(record, header)
-    if loads and record.kind in LENT and header.container == "safetensors":
+    if loads and record.kind in LENT and (header.container == "safetensors" or record.variant == "t5xxl"):
         return record
     family = by_id(record.family) if record.family else None
     if not loads or not record.draws or family is None or not _has_denoiser(header, family):
@@ -86,6 +86,8 @@ def _header_record(record: ModelRecord, header: Header, told: Told, finding: Fin
     record = without_misfits(
         dataclasses.replace(record, needs=needs, **brought), family, latent_channels(header, family)
     )
+    if widened(record.quantisation):
+        record = dataclasses.replace(record, assumed=(*record.assumed, WIDENED))
     brings_words = not family.lent_words or CONFIGS in header.metadata
     return record if brings_words and not needs else incomplete(record, family)
 

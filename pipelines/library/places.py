@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipelines.library import gguf
 from pipelines.library.header import AGAIN, read_header
@@ -16,12 +16,18 @@ from pipelines.spec.errors import BrokenModel, ModelError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One tensor: `begin` counts bytes from the start of the file, `dtype` is the file's own word for it."""
+    """One tensor: `begin` counts bytes from the start of the file, `dtype` is the file's own word for it.
+
+    Where a quantiser has put tensors beside it that say how it is widened (runtime/packed_weights.py), they are in
+    `beside`, and `facts` are its numbers; `shape` is that of the widened tensor.
+    """
 
     dtype: str
     shape: tuple[int, ...]
     begin: int
     size_bytes: int
+    beside: Mapping[str, Place] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,8 @@ def table_of(path: Path) -> tuple[Source, Mapping[str, Place]]:
         raise ModelError(
             f"{path} cannot be read: {error.strerror}.", "Check the file and its drive."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:  # it was whole a moment ago
-        raise BrokenModel(f"The file was changed while it was read: {path}", AGAIN) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokenModel(f"The table of tensors is damaged: {path}", AGAIN) from error
 
 
 def _places(file: BinaryIO, size: int) -> dict[str, Place]:
@@ -67,9 +73,47 @@ def _places(file: BinaryIO, size: int) -> dict[str, Place]:
     length = int.from_bytes(file.read(8), "little")
     entries = json.loads(file.read(length))
     entries.pop("__metadata__", None)
-    return {name: _place(entry, 8 + length) for name, entry in entries.items()}
+    return folded({name: _place(entry, 8 + length) for name, entry in entries.items()}, file)
 
 
 def _place(entry: dict[str, object], start: int) -> Place:
     begin, end = entry["data_offsets"]  # pyright: ignore[reportGeneralTypeIssues] - checked by read_header
     return Place(str(entry["dtype"]), tuple(entry["shape"]), start + begin, end - begin)  # pyright: ignore
+
+
+# What the quantisers put beside a weight, by the end of its name -> what it is called here.
+_SCALES = {".scale_weight": "scale", ".weight_scale": "scale"}
+_NF4_STATE = ".quant_state.bitsandbytes__nf4"
+_NF4 = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
+_UNUSED = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")  # for layers that compute in 8 bits
+_FP8 = ("F8_E4M3", "F8_E5M2")
+_MAX_STATE = 10_000
+
+
+def folded(places: dict[str, Place], file: BinaryIO) -> dict[str, Place]:
+    """With what is beside a quantised weight put into its place, so that the names are those of the model alone."""
+    for name in [name for name in places if name.endswith(_NF4_STATE)]:
+        weight = name.removesuffix(_NF4_STATE)
+        state = places.pop(name)
+        beside = {each: places.pop(f"{weight}.{each}") for each in _NF4 if f"{weight}.{each}" in places}
+        facts = _state(state, file)
+        own = places[weight]
+        places[weight] = replace(own, dtype="NF4", shape=tuple(facts["shape"]), beside=beside, facts=facts)
+    for end, word in _SCALES.items():
+        for name in [name for name in places if name.endswith(end)]:
+            weight = name.removesuffix(end) + ".weight"
+            if weight in places and places[weight].dtype in _FP8:
+                places[weight] = replace(places[weight], beside={word: places.pop(name)})
+    return {name: place for name, place in places.items() if not name.endswith(_UNUSED)}
+
+
+def _state(place: Place, file: BinaryIO) -> dict[str, Any]:
+    """bitsandbytes' JSON of a weight, in bytes. Raises ValueError for one that says nothing of use."""
+    if place.size_bytes > _MAX_STATE:
+        raise ValueError("a state that is none")
+    file.seek(place.begin)
+    facts = json.loads(file.read(place.size_bytes))
+    numbers = [*facts["shape"], facts["blocksize"]]
+    if not all(isinstance(number, int) and number > 0 for number in numbers):
+        raise ValueError("a state that is none")
+    return facts

@@ -46,7 +46,12 @@ GGUF_NUMBERS = frozenset(
         "IQ4_XS",
     )
 )
-_SCALED = re.compile(r".*(_scaled|nf4|fp4|int[48]|svdquant)$")
+_PACKED = re.compile(r"fp4|int[48]|svdquant")
+
+
+WIDENED = (
+    "Its packed numbers are widened to 16 bits or more when it is loaded: it takes more memory than its file."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,16 @@ class FileModel:
     configs: Mapping[str, Mapping[str, Any]]
 
 
+def widened(quantisation: str) -> bool:
+    """Whether its numbers take more in memory than in the file: 16 bits or more."""
+    return quantisation == "nf4" or quantisation.endswith("_scaled")
+
+
 def can_load(header: Header, quantisation: str) -> bool:
     """Whether the numbers are of a kind that is known here."""
     if header.container == "gguf":
         return {*header.dtypes.values()} <= GGUF_NUMBERS
-    return not _SCALED.match(quantisation)
+    return not _PACKED.fullmatch(quantisation)
 
 
 def lacking(header: Header, family: Family) -> list[str]:
@@ -112,7 +122,7 @@ def _way(names: Mapping[str, object], row: FilePart) -> tuple[Spelling, str] | N
         return row.spelling, row.prefix
     if row.mark in names:
         return row.alone or row.spelling, ""
-    return None
+    return next(((spelling, "") for mark, spelling in row.also if mark in names), None)
 
 
 def _lent(path: Path, row: FilePart) -> PartFile:

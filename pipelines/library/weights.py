@@ -57,7 +57,9 @@ def _parts(record: ModelRecord, family: Family, itemsize: int) -> Iterator[tuple
             yield (
                 part,
                 {
-                    name: _in_memory(place.dtype, place.shape, place.size_bytes, itemsize)
+                    name: _in_memory(
+                        "F16" if place.beside else place.dtype, place.shape, place.size_bytes, itemsize
+                    )
                     for name, real in file.names.items()
                     for place in (file.places[real],)
                 },

@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from pipelines.library.machine import processor
+from pipelines.library.single_file import widened
 from pipelines.runtime.precision import Precision
 from pipelines.spec.errors import EngineError
 from pipelines.spec.memory import Room
@@ -88,13 +89,14 @@ def precision(device: torch.device, wanted: str, record: ModelRecord, half: str,
     Raises EngineError for an unknown `wanted`.
     """
     dtype = compute_dtype(device, wanted, record.dtype, half)
-    if wanted == "auto" and record.dtype.startswith("float8"):
+    packed = widened(record.quantisation)
+    if wanted == "auto" and record.dtype.startswith("float8") and not packed:
         keeps = dtype.itemsize * record.size_bytes > _SHARE * free
         return Precision(compute=dtype, storage=dtype, keeps_fp8=keeps)
     if not computes_in(device, dtype):
         return Precision(compute=torch.float32, storage=dtype)
-    own = _DTYPES.get(record.dtype)
-    large = 2 * record.size_bytes > _SHARE * free
+    own = torch.bfloat16 if packed else _DTYPES.get(record.dtype)
+    large = (4 * record.parameters if packed else 2 * record.size_bytes) > _SHARE * free
     if wanted == "auto" and device.type == "cpu" and large and own in (torch.float16, torch.bfloat16):
         return Precision(compute=torch.float32, storage=own)
     return Precision(compute=dtype, storage=dtype)

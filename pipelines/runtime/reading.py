@@ -10,14 +10,14 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from pipelines.library.places import Place, Source
 from pipelines.library.single_file import GGUF_NUMBERS
-from pipelines.runtime import gguf_weights
+from pipelines.runtime import gguf_weights, packed_weights
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.stored import Stored
 from pipelines.spec.errors import IncompleteModel, ModelError
@@ -58,10 +58,20 @@ class Reader:
     def whole(self, place: Place, room: torch.Tensor | None = None) -> torch.Tensor:
         """The tensor as it is in the file, in the bytes of `room` where that is given."""
         size = place.size_bytes
+        if place.beside:
+            return self._widened(place)
         room = torch.empty(size, dtype=torch.uint8) if room is None else room[:size]
         if _is_packed(place):
             return gguf_weights.packed(self.fill(place.begin, room), place)
         return self.fill(place.begin, room).view(dtype_of(place)).view(place.shape)
+
+    def _widened(self, place: Place) -> torch.Tensor:
+        """float32 of numbers in few bits, which tensors beside them are needed for."""
+        bare = replace(place, beside={})
+        if place.dtype == "NF4":
+            raw = self.fill(place.begin, torch.empty(place.size_bytes, dtype=torch.uint8))
+            return packed_weights.nf4(raw, place, self.whole)
+        return packed_weights.scaled(self.whole(bare), place, self.whole)
 
     def converted(self, place: Place, dtype: torch.dtype, room: torch.Tensor) -> torch.Tensor:
         """The tensor in another precision, through as much of `room` as the processor's own memory holds."""
@@ -116,7 +126,7 @@ def tensors(
 def _of_file(
     reader: Reader, own: list[tuple[str, Stored]], dtype: Dtype, device: torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    cut = [stored.place.size_bytes for _, stored in own if not _is_direct(stored, device)]
+    cut = [s.place.size_bytes for _, s in own if not _is_direct(s, device) and not s.place.beside]
     room = torch.empty(max((_CHUNK, *cut)), dtype=torch.uint8)
     inside, whole = "", room
     for name, stored in own:
@@ -140,7 +150,7 @@ def _of_file(
 
 def _is_direct(stored: Stored, device: torch.device) -> bool:
     """Whether the numbers of the file are those of the weight, in their order and on this side."""
-    return device.type == "cpu" and not stored.then
+    return device.type == "cpu" and not stored.then and not stored.place.beside
 
 
 def _is_packed(place: Place) -> bool:
@@ -148,6 +158,9 @@ def _is_packed(place: Place) -> bool:
 
 
 def dtype_of(place: Place) -> torch.dtype:
+    """In which `Reader.whole` answers."""
+    if place.beside:
+        return torch.float32
     if place.dtype not in DTYPES:
         raise ModelError(f"Numbers of the type '{place.dtype}' cannot be loaded.", "Choose another model.")
     return DTYPES[place.dtype]

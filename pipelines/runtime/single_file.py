@@ -18,6 +18,7 @@ from diffusers.loaders.single_file_utils import (
 from pipelines.library.bfl_names import Way, depth, rows
 from pipelines.library.clip_words import words_of
 from pipelines.library.single_file import WORD_FILES, FileModel, PartFile
+from pipelines.library.t5_names import t5_name
 from pipelines.library.unet_names import control_name, hints_of
 from pipelines.runtime.network import Sketch, as_named, empty
 from pipelines.runtime.stored import Stored, stored
@@ -88,6 +89,11 @@ def _t5(file: PartFile, module: Any) -> dict[str, Stored]:
     return as_named(stored(file), module)
 
 
+def _t5_gguf(file: PartFile, module: Any) -> dict[str, Stored]:
+    """The names of llama.cpp (gguf-py/gguf/tensor_mapping.py)."""
+    return as_named({t5_name(name): found for name, found in stored(file).items()}, module)
+
+
 def _flux(file: PartFile, module: Any) -> dict[str, Stored]:
     """Raises ModelError when a weight is missing."""
     found, names = stored(file), dict[str, Stored]()
@@ -124,6 +130,7 @@ NAMES: Mapping[Spelling, Callable[[PartFile, Any], dict[str, Stored]]] = {
     Spelling.CLIP: _clip,
     Spelling.OPEN_CLIP: _open_clip,
     Spelling.T5: _t5,
+    Spelling.T5_GGUF: _t5_gguf,
     Spelling.FLUX: _flux,
     Spelling.LDM_CONTROL: _control,
     Spelling.DIFFUSERS: lambda file, module: as_named(stored(file), module),

@@ -68,7 +68,7 @@ def test_a_reduced_model_is_its_class_and_its_maker_may_say_more():
     [
         (sd(2048, 2048), "cross_attention_dim 2048"),
         (sd(768, 1280), "hidden_size 1280"),
-        (facts("StableDiffusionPipeline", unet={"in_channels": 9}), "in_channels 9"),
+        (facts("StableDiffusionPipeline", unet={"in_channels": 7}), "in_channels 7"),
         (
             facts("StableDiffusionPipeline", unet={"cross_attention_dim": "wide"}),
             "cross_attention_dim 'wide'",

@@ -17,6 +17,7 @@ class Spelling(StrEnum):
     CLIP = "clip"  # by transformers
     OPEN_CLIP = "open_clip"
     T5 = "t5"  # by transformers
+    T5_GGUF = "t5_gguf"  # by llama.cpp
     FLUX = "flux"  # by Black Forest Labs
     LDM_CONTROL = "ldm_control"
     DIFFUSERS = "diffusers"
@@ -28,7 +29,7 @@ class FilePart:
 
     `mark` is the name of a tensor that the part always has, without the prefix: by it a file without any prefix is
     known to be this part. `need` is the word of `Signs.needs` for it, empty for the denoiser. `alone` is the spelling
-    in a file of its own, where it is another one.
+    in a file of its own, where it is another one; `also` are further marks there, each with its spelling.
     """
 
     spelling: Spelling
@@ -37,6 +38,7 @@ class FilePart:
     mark: str
     need: str = ""
     alone: Spelling | None = None
+    also: tuple[tuple[str, Spelling], ...] = ()
 
 
 LDM_UNET = FilePart(
@@ -112,5 +114,6 @@ FLUX_PARTS = {
         class_name="T5EncoderModel",
         mark="encoder.block.0.layer.0.SelfAttention.q.weight",
         need="t5xxl",
+        also=(("enc.blk.0.attn_q.weight", Spelling.T5_GGUF),),
     ),
 }
