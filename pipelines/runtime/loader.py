@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from pipelines.library.single_file import SETTINGS, read
 from pipelines.library.weights import weight_files
-from pipelines.runtime import attention
+from pipelines.runtime import attention, gguf_weights
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
 from pipelines.runtime.precision import Precision, settle
@@ -30,6 +30,7 @@ from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import Format, ModelRecord
+from pipelines.spec.weights import is_packed_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Loader:
         Raises ModelError with the path for what is gone, damaged or not supported; Cancelled between tensors.
         """
         root = Path(record.path)
-        precision = self._precision(record, family)
+        precision = replace(self._precision(record, family), weights=job.request.weights)
         if record.format is Format.SINGLE_FILE:
             return self._of_file(job, record, family, precision)
         if not root.is_dir():
@@ -90,11 +91,17 @@ class Loader:
         index = _json(root / "model_index.json")
         classes = _class_names(index)
         wanted = {
-            name: _Wanted(root / name, _known_class(root, name, classes), precision, self._device, job)
+            name: _Wanted(
+                root / name,
+                _known_class(root, name, classes),
+                precision if is_packed_part(family, name) else precision.whole(),
+                self._device,
+                job,
+            )
             for name in family.required_parts
         }
         keys = {
-            name: PartKey(str(w.folder), stamp_of(w.folder), str(precision), str(self._device))
+            name: PartKey(str(w.folder), stamp_of(w.folder), str(w.precision), str(self._device))
             for name, w in wanted.items()
         }
         settings = {**family.settings, **{n: v for n, v in index.items() if n in family.settings}}
@@ -192,10 +199,12 @@ def _diffusers_module(wanted: _Wanted) -> torch.nn.Module:
     build = getattr(diffusers, wanted.class_name)
     with init_empty_weights(include_buffers=False):
         module = build.from_config(_json(wanted.folder / "config.json"))
-    state = dict(_tensors(wanted))
+    weights = wanted.precision.weights
+    state = dict(gguf_weights.narrowed(_tensors(wanted), module, weights))
     module._fix_state_dict_keys_on_load(state)  # attention of VAEs before diffusers 0.15 has other names
-    missing, _unexpected = module.load_state_dict(state, strict=False, assign=True)
-    if missing:
+    whole = gguf_weights.settled(module, state, weights, wanted.precision.compute)
+    left_out, _unexpected = module.load_state_dict(whole, strict=False, assign=True)
+    if missing := [name for name in left_out if name not in state]:
         raise ModelError(
             f"{len(missing)} weights are missing, such as '{missing[0]}': {wanted.folder}",
             "Get the model again.",
@@ -232,6 +241,7 @@ def _text_encoder(wanted: _Wanted) -> torch.nn.Module:
         local_files_only=True,
     )
     wanted.job.check()
+    gguf_weights.pack_layers(module, wanted.precision.weights, wanted.precision.compute)
     return module.to(wanted.device).eval().requires_grad_(False)
 
 

@@ -23,7 +23,7 @@ def preflight(job: Job, budget: Budget) -> Placement:
     half = "bfloat16" if {job.model.dtype, family.half} & {*_BF16} else "float16"
     upcast = budget.device and family.latent.upcast and half == "float16"
     added = [record for record in job.parts.values() if record.kind in _BESIDE]
-    sizes = sizes_of(records, added, stored, upcast)
+    sizes = sizes_of(records, added, stored, upcast, job.request.weights)
     activations = FLUX if family.latent.patch > 1 else UNET
     return plan(sizes, budget, _shape(job, family, 2 if budget.device else 4, upcast), activations)
 

@@ -28,6 +28,7 @@ from pipelines.spec.errors import IncompleteModel, ModelError
 from pipelines.spec.families.base import Family
 from pipelines.spec.families.file_parts import Spelling
 from pipelines.spec.job import Job
+from pipelines.spec.weights import is_packed_part
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -101,7 +102,10 @@ class FileLoad:
         path = Path(self.model.configs[part].get("folder", self.model.path)) if file is None else file.path
         size = sum(place.size_bytes for place in file.places.values()) if file else 0
         stamp = ((part, size, path.stat().st_mtime_ns),)
-        return PartKey(str(path / part), stamp, str(self.precision), str(self.device))
+        return PartKey(str(path / part), stamp, str(self._precision(part)), str(self.device))
+
+    def _precision(self, part: str) -> Precision:
+        return self.precision if is_packed_part(self.family, part) else self.precision.whole()
 
     def part(self, part: str) -> Any:
         """Raises ModelError for what is damaged or incomplete, Cancelled between tensors."""
@@ -117,14 +121,10 @@ class FileLoad:
         file = self.model.parts[part]
         names = _NAMES[file.spelling](file, module)
         wanted = module.state_dict().keys()
-        state = dict(self._tensors(file, {name: names[name] for name in names if name in wanted}))
-        packed = {
-            name: state.pop(name) for name in [n for n, t in state.items() if gguf_weights.is_packed(t)]
-        }
-        fits = {name for name, t in packed.items() if gguf_weights.has_shape(t, names[name].shape)}
-        for name in [name for name in packed if name not in fits or not _is_linear(module, name)]:
-            state[name] = gguf_weights.widened(packed.pop(name), names[name].shape, self.precision.compute)
-        gguf_weights.put(module, packed, self.precision.compute)
+        precision = self._precision(part)
+        tensors = self._tensors(file, {name: names[name] for name in names if name in wanted})
+        state = dict(gguf_weights.narrowed(tensors, module, precision.weights))
+        state = gguf_weights.settled(module, state, precision.weights, precision.compute)
         _tied(module).load_state_dict(state, strict=False, assign=True)
         if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
             text = f"{len(missing)} weights of the part '{part}' are missing, such as '{missing[0]}'"
@@ -168,11 +168,6 @@ class FileLoad:
     def _is_direct(self, stored: Stored) -> bool:
         """Whether the numbers of the file are those of the weight, in their order and on this side."""
         return self.device.type == "cpu" and not stored.then
-
-
-def _is_linear(module: torch.nn.Module, name: str) -> bool:
-    layer, _, leaf = name.rpartition(".")
-    return leaf == "weight" and isinstance(module.get_submodule(layer), torch.nn.Linear)
 
 
 def _read_bytes(file: Any, place: Place, room: torch.Tensor) -> torch.Tensor:
