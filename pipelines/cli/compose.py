@@ -27,6 +27,7 @@ FIELDS = {
     "prompt": "prompt.text",
     "negative": "prompt.negative",
     "model": "model",
+    "weights": "weights",
     "steps": "sampling.num_inference_steps",
     "guidance": "sampling.guidance_scale",
     "seed": "sampling.seed",
@@ -46,7 +47,7 @@ _SIZES = {
     "original_size": "size_conditioning.original",
     "target_size": "size_conditioning.target",
 }
-_TEXT = ("prompt", "negative", "model", "refiner", "refiner_prompt")
+_TEXT = ("prompt", "negative", "model", "weights", "refiner", "refiner_prompt")
 
 
 def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:

@@ -20,7 +20,7 @@ from pipelines.runtime.preflight import preflight
 from pipelines.spec.errors import RequestError
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.weights import bits_of, weights_of
 
 NAME = "plan"
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb|m)?", re.IGNORECASE)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     job = compose(args, find_records(args.models))
     budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
     found = preflight(job, budget)
-    other = () if found.fits else offers(found, _bits(job.model), by_id(job.model.family).sizes.step)
+    other = () if found.fits else offers(found, _bits(job), by_id(job.model.family).sizes.step)
     if args.json:
         output.json_line(facts(job, found, other))
     else:
@@ -65,11 +65,10 @@ def run(args: argparse.Namespace) -> int:
     return output.DONE if found.fits else output.FAILED
 
 
-def _bits(record: ModelRecord) -> int:
+def _bits(job: Job) -> int:
     """Of a stored number, for what fewer bits would save."""
-    if record.dtype.startswith("float8") or record.dtype in ("int8", "Q8_0", "I8"):
-        return 8
-    return 4 if record.dtype.startswith(("Q", "IQ")) else 16
+    row = weights_of(job.request.weights)
+    return row.bits if row else min(16, bits_of(job.model.dtype))
 
 
 def _bytes(field: str, text: str) -> int:

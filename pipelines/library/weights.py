@@ -18,6 +18,7 @@ from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import Format, ModelRecord
 from pipelines.spec.sizes import Network, Sizes
+from pipelines.spec.weights import Weights, bits_of, is_packable, is_packed_part, packed_bytes, weights_of
 
 _WIDE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NARROW = {
@@ -27,17 +28,22 @@ _NARROW = {
 
 
 def sizes_of(
-    records: Iterable[ModelRecord], added: Iterable[ModelRecord] = (), itemsize: int = 2, upcast: bool = False
+    records: Iterable[ModelRecord],
+    added: Iterable[ModelRecord] = (),
+    itemsize: int = 2,
+    upcast: bool = False,
+    weights: str = "",
 ) -> Sizes:
     """Of the models that draw a picture, one after the other, and of the LoRAs and ControlNets beside them.
 
-    `itemsize` are the bytes of a number that the device computes with; `upcast`: a VAE decodes in twice as many.
+    `itemsize` are the bytes of a number that the device computes with; `upcast`: a VAE decodes in twice as many;
+    `weights` as in `GenerationRequest`.
     Raises ModelError with the path for what is gone, damaged or incomplete.
     """
     encoders, denoisers, vae = list[Network](), list[Network](), 0
     for record in records:
         family = by_id(record.family)
-        for part, tensors in _parts(record, family, itemsize):
+        for part, tensors in _parts(record, family, itemsize, weights):
             blocks, rest = grouped(tensors)
             network = Network(name=part, blocks=blocks, rest=rest, model=record.id)
             if part == family.denoiser:
@@ -50,15 +56,23 @@ def sizes_of(
     return Sizes(encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=beside)
 
 
-def _parts(record: ModelRecord, family: Family, itemsize: int) -> Iterator[tuple[str, Mapping[str, int]]]:
+def _parts(
+    record: ModelRecord, family: Family, itemsize: int, weights: str
+) -> Iterator[tuple[str, Mapping[str, int]]]:
     """Each part with weights, with the bytes of its tensors by their names without the file's prefix."""
     if record.format is Format.SINGLE_FILE:
         for part, file in read(Path(record.path), family, dict(record.borrowed)).parts.items():
+            row = weights_of(weights) if is_packed_part(family, part) else None
             yield (
                 part,
                 {
                     name: _in_memory(
-                        "F16" if place.beside else place.dtype, place.shape, place.size_bytes, itemsize
+                        name,
+                        "F16" if place.beside else place.dtype,
+                        place.shape,
+                        place.size_bytes,
+                        itemsize,
+                        row,
                     )
                     for name, real in file.names.items()
                     for place in (file.places[real],)
@@ -67,21 +81,26 @@ def _parts(record: ModelRecord, family: Family, itemsize: int) -> Iterator[tuple
         return
     for part in family.required_parts:
         if part in family.file_parts:
-            yield part, _of_folder(Path(record.path) / part, itemsize)
+            row = weights_of(weights) if is_packed_part(family, part) else None
+            yield part, _of_folder(Path(record.path) / part, itemsize, row)
 
 
-def _of_folder(folder: Path, itemsize: int) -> Mapping[str, int]:
+def _of_folder(folder: Path, itemsize: int, row: Weights | None) -> Mapping[str, int]:
     tensors = dict[str, int]()
     for path in weight_files(folder):
         header = read_header(path)
         for name, shape in header.shapes.items():
             kind = header.dtypes[name]
             whole = count(shape) * (_WIDE.get(kind) or _NARROW.get(kind, 1))
-            tensors[name] = _in_memory(kind, shape, whole, itemsize)
+            tensors[name] = _in_memory(name, kind, shape, whole, itemsize, row)
     return tensors
 
 
-def _in_memory(dtype: str, shape: tuple[int, ...], stored: int, itemsize: int) -> int:
+def _in_memory(
+    name: str, dtype: str, shape: tuple[int, ...], stored: int, itemsize: int, row: Weights | None
+) -> int:
+    if row and is_packable(name, shape) and bits_of(dtype) > row.bits:
+        return packed_bytes(row, shape)
     return count(shape) * itemsize if dtype in _WIDE else stored
 
 

@@ -109,7 +109,7 @@ class Loader:
         gone, damaged or not supported, as that does; and it Cancelled between tensors.
         """
         of = _of_file if record.format is Format.SINGLE_FILE else _of_folder
-        precision = self.precision(record, family)
+        precision = replace(self.precision(record, family), weights=job.request.weights)
         found, told = of(Path(record.path), record, family, precision, self._device)
         of_refiner = record is getattr(job, "refiner", None) and record.path != job.model.path
         plans = {plan.part: _shareable(plan, family, of_refiner) for plan in found}
@@ -163,7 +163,9 @@ def _of_folder(
     index = _json(root / "model_index.json")
     classes = _class_names(index)
     return [
-        _folder_part(root / name, name, _known_class(root, name, classes), precision, device)
+        _folder_part(
+            root / name, name, _known_class(root, name, classes), precision.of_part(family, name), device
+        )
         for name in family.required_parts
     ], index
 
@@ -209,7 +211,9 @@ def _of_file(
     if not path.is_file():
         raise ModelError(f"The model file is gone: {path}", "Was it moved, renamed or deleted?")
     files = FileParts(read(path, family, dict(record.borrowed)), family)
-    plans = [_file_part(files, name, precision, device) for name in family.required_parts]
+    plans = [
+        _file_part(files, name, precision.of_part(family, name), device) for name in family.required_parts
+    ]
     return plans, files.model.configs.get(SETTINGS, {})
 
 

@@ -98,12 +98,9 @@ def filled(
     """
     module, names = sketch.module, sketch.names
     wanted = {name: names[name] for name in module.state_dict() if name in names}
-    state = dict(tensors(wanted, precision.of, lands, meter))
-    packed = {name: state.pop(name) for name in [n for n, t in state.items() if gguf_weights.is_packed(t)]}
-    fits = {name for name, t in packed.items() if gguf_weights.has_shape(t, names[name].shape)}
-    for name in [name for name in packed if name not in fits or not _is_linear(module, name)]:
-        state[name] = gguf_weights.widened(packed.pop(name), names[name].shape, precision.compute)
-    gguf_weights.put(module, packed, precision.compute)
+    read = tensors(wanted, precision.of, lands, meter)
+    state = dict(gguf_weights.narrowed(read, module, precision.weights))
+    state = gguf_weights.settled(module, state, precision.weights, precision.compute)
     _tied(module).load_state_dict(state, strict=False, assign=True)
     if missing := [name for name, weight in _tied(module).state_dict().items() if weight.is_meta]:
         text = f"{len(missing)} weights are missing, such as '{missing[0]}': {sketch.place}"
@@ -113,11 +110,3 @@ def filled(
     if type(module).__name__ in _DENOISERS:
         attention.settle(module, device)
     return module
-
-
-def _is_linear(module: torch.nn.Module, name: str) -> bool:
-    """But for T5's last layers: what goes into one is made to be of the kind of its weight, which bytes have not."""
-    if name.endswith(".wo.weight"):
-        return False
-    layer, _, leaf = name.rpartition(".")
-    return leaf == "weight" and isinstance(module.get_submodule(layer), torch.nn.Linear)

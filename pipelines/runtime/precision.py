@@ -6,12 +6,15 @@ as they are in their file, and each layer is widened for as long as it runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
+
+from pipelines.spec.families.base import Family
+from pipelines.spec.weights import is_packed_part
 
 # diffusers asks the hook of this name for the precision of a network (get_parameter_dtype).
 _HOOK = "layerwise_casting"
@@ -20,20 +23,29 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """`storage` of what is not in 8 bits; that stays so where `keeps_fp8`."""
+    """`storage` of what is not in 8 bits; that stays so where `keeps_fp8`.
+
+    `weights` as in `GenerationRequest`: what linear layers and convolutions are packed into, empty for nothing.
+    """
 
     compute: torch.dtype
     storage: torch.dtype
     keeps_fp8: bool = False
+    weights: str = ""
 
     def of(self, own: torch.dtype) -> torch.dtype:
         """In which a tensor of a file is kept that has it in `own`."""
         kept = not own.is_floating_point or (self.keeps_fp8 and own.itemsize == 1)
         return own if kept else self.storage
 
+    def of_part(self, family: Family, part: str) -> Precision:
+        """Not every part is packed."""
+        return self if is_packed_part(family, part) else replace(self, weights="")
+
     def __str__(self) -> str:
         storage = f"{self.storage} or fp8" if self.keeps_fp8 else str(self.storage)
-        return storage if storage == str(self.compute) else f"{storage} in {self.compute}"
+        plain = storage if storage == str(self.compute) else f"{storage} in {self.compute}"
+        return f"{self.weights}, else {plain}" if self.weights else plain
 
 
 def settle(network: nn.Module, precision: Precision) -> None:

@@ -30,7 +30,7 @@ def preflight(job: Job, budget: Budget, dtype: str = "auto", seen: Iterable[Meas
     half = "bfloat16" if {job.model.dtype, family.half} & {*_BF16} else "float16"
     upcast = budget.device and dtype != "float32" and family.latent.upcast and half == "float16"
     added = [record for record in job.parts.values() if record.kind in _BESIDE]
-    sizes = sizes_of(records, added, stored, upcast)
+    sizes = sizes_of(records, added, stored, upcast, job.request.weights)
     shape = _shape(job, family, 2 if budget.device and dtype != "float32" else 4, upcast)
     own = tuple(each for each in seen if each.family == family.id)
     return plan(sizes, budget, shape, Fitted(base_of(family), own))

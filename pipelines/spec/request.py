@@ -130,11 +130,14 @@ class IpAdapterInput:
 class GenerationRequest:
     """`model` is a record id; `count` pictures are made, picture i with seed + i.
 
+    `weights` is the id of a row in `WEIGHTS`, what the model is packed into while it is loaded; empty: as its file is.
+
     `true_cfg_scale` weighs the prompt against the negative one where `sampling.guidance_scale` is distilled into the
     model (FLUX); 1 is off, and above it each step takes twice the time.
     """
 
     model: str
+    weights: str = ""
     prompt: Prompt = Prompt()
     sampling: Sampling = Sampling()
     size: Size = Size()

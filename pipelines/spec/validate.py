@@ -12,6 +12,7 @@ from pipelines.spec.record import ModelRecord
 from pipelines.spec.refining import refiner_problems
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
+from pipelines.spec.weighing import weights_problems
 
 __all__ = ["Problem", "prediction_of", "problems"]
 
@@ -42,6 +43,7 @@ def _problems(
     parts: Mapping[str, ModelRecord],
 ) -> Iterator[Problem]:
     yield from _model(request, record, family)
+    yield from weights_problems(request, record)
     yield from _sampling(request, record, family)
     if not 1 <= request.count <= MAX_COUNT:
         yield Problem(

@@ -20,6 +20,7 @@ from pipelines.library.folders import inputs_dir
 from pipelines.library.metadata import carriers
 from pipelines.library.metadata.infotext import infotext, parse
 from pipelines.library.metadata.read import read_request
+from pipelines.library.metadata.understand import from_infotext
 from pipelines.spec.errors import NotSaved
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import (
@@ -35,6 +36,7 @@ from pipelines.spec.request import (
     Size,
 )
 from pipelines.spec.schedulers import SCHEDULERS
+from pipelines.spec.weights import WEIGHTS
 from tests.library.conftest import RECORD, REQUEST
 
 TEXTS = [
@@ -298,3 +300,10 @@ def test_parse_takes_the_last_line_only_with_three_fields():
 
 def test_fixture_record_is_the_one_named(save):
     assert f"Model: {RECORD.title}" in carriers.texts(save())["parameters"]
+
+
+@pytest.mark.parametrize("row", WEIGHTS, ids=lambda row: row.id)
+def test_packed_weights_are_told_in_forges_words_and_come_back(row):
+    text = infotext(dataclasses.replace(REQUEST, weights=row.id), model_name="m", seed=0, size=(64, 48))
+    assert f"Diffusion in Low Bits: {row.forge}" in text
+    assert from_infotext(parse(text)).request.weights == row.id

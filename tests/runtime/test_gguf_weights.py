@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from pipelines.library.models import demo_root, record_of
 from pipelines.library.places import Place
-from pipelines.runtime.gguf_weights import has_shape, is_packed, packed, widened
+from pipelines.runtime.gguf_weights import fits, is_packed, packed, widened
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
@@ -154,5 +154,6 @@ def test_weights_that_were_reshaped_to_be_packed_are_widened_to_their_own_shape(
     kind = gguf.GGMLQuantizationType.Q8_0
     raw = torch.from_numpy(quantize(numbers.reshape(-1, 256), kind).copy()).flatten()
     weight = packed(raw, Place("Q8_0", (64, 40), 0, raw.numel()))
-    assert not has_shape(weight, (64, 40))  # so no layer is given it as it is
+    assert fits(weight, (64, 40))
+    assert not fits(weight, (64, 41))
     assert torch.allclose(widened(weight, (64, 40), torch.float32), torch.from_numpy(numbers), atol=0.05)

@@ -17,6 +17,7 @@ from pipelines.spec.request import (
 
 FULL = GenerationRequest(
     model="demo-sd",
+    weights="int8",
     prompt=Prompt(text='a "red" circle\nКруг 😀', negative="blue"),
     sampling=Sampling(scheduler="euler_a", num_inference_steps=7, guidance_scale=3.5, seed=2**32 - 1),
     size=Size(width=256, height=320),

@@ -136,3 +136,22 @@ def test_a_value_of_a_megabyte_makes_no_message_of_a_megabyte(request_):
     found = problems(request_, None if request_.model == LONG else RECORD, SD1)
     assert found
     assert all(len(problem.message) + len(problem.hint) < 300 for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("weights", "dtype", "wrong"),
+    [
+        ("int8", "float16", ""),
+        ("int4", "Q8_0", ""),
+        ("fp8", "float8_e4m3fn", ""),  # they are so already
+        ("int3", "float16", "no weights 'int3'"),
+        ("int8", "Q4_K", "Q4_K already"),
+        ("int8", "float8_e4m3fn", "float8_e4m3fn already"),
+        ("int4", "nf4", "nf4 already"),
+    ],
+)
+def test_weights_are_known_and_of_fewer_bits_than_the_file_has(weights, dtype, wrong):
+    record = dataclasses.replace(RECORD, dtype=dtype)
+    asked = dataclasses.replace(GOOD, weights=weights)
+    found = [p for p in problems(asked, record, SD1) if p.field == "weights"]
+    assert [wrong in p.message for p in found] == ([True] if wrong else [])

@@ -11,8 +11,10 @@ from pipelines.library.version import NAME
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import GenerationRequest
 from pipelines.spec.schedulers import AUTOMATIC, scheduler_by_id
+from pipelines.spec.weights import weights_of
 
 NEGATIVE = "Negative prompt:"
+LOW_BITS = "Diffusion in Low Bits"  # in Forge's words
 # The key is bounded, so that a hostile megabyte without a colon costs linear time.
 _FIELD = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _LEAST_FIELDS = 3
@@ -76,6 +78,8 @@ def _pairs(
     yield "Seed", str(seed)
     yield "Size", f"{size[0]}x{size[1]}"
     yield "Model", model_name
+    if row := weights_of(request.weights):
+        yield LOW_BITS, row.forge
     if request.image:
         yield "Denoising strength", f"{request.image.strength:g}"
     if request.refiner:

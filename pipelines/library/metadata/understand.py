@@ -12,13 +12,14 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from pipelines.library.folders import inputs_dir
-from pipelines.library.metadata.infotext import Infotext
+from pipelines.library.metadata.infotext import LOW_BITS, Infotext
 from pipelines.library.metadata.write import PICTURED
 from pipelines.library.names import slug
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Refiner, Sampling, Size
 from pipelines.spec.schedulers import find
 from pipelines.spec.validate import MAX_COUNT, MAX_GUIDANCE, MAX_STEPS
+from pipelines.spec.weights import WEIGHTS
 
 MAX_SIDE = 16384
 _NESTED = {"prompt", "sampling", "size", "size_conditioning", "refiner"}
@@ -158,6 +159,7 @@ def from_infotext(text: Infotext) -> Understood:
     )
     request = GenerationRequest(
         model=slug(text.get("Model")) if text.get("Model") else "",
+        weights=next((row.id for row in WEIGHTS if text.get(LOW_BITS).startswith(row.forge)), ""),
         prompt=Prompt(text=text.prompt, negative=text.negative),
         sampling=sampling,
         size=_size(text.get("Size"), notes),

@@ -124,9 +124,12 @@ def _fits(module: torch.nn.Module, down: torch.Tensor, up: torch.Tensor) -> bool
             (up.shape[1], module.in_features),
         )
     weight = getattr(module, "weight", None)
-    if not isinstance(weight, torch.Tensor) or down.ndim != weight.ndim or up.ndim != weight.ndim:
+    if not isinstance(weight, torch.Tensor):
         return False
-    return (weight.shape[0], weight.shape[1], down.shape[0]) == (up.shape[0], down.shape[1], up.shape[1])
+    shape = getattr(module, "shape", ()) or weight.shape
+    if down.ndim != len(shape) or up.ndim != len(shape):
+        return False
+    return (shape[0], shape[1], down.shape[0]) == (up.shape[0], down.shape[1], up.shape[1])
 
 
 def _put(adapter: str, pairs: list[_Pair], host: Any) -> None:
