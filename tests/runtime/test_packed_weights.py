@@ -226,7 +226,7 @@ def test_t5_in_gguf_reads_prompts_as_the_one_it_was_made_of(engine, whole, tmp_p
     assert 0 < off < 4
     encoder = engine.compute.load(job_of(packed), FLUX).text_encoder_2
     kept = [name for name, weight in encoder.named_parameters() if is_packed(weight)]
-    assert len(kept) == 3 * 7  # of three blocks all but the last layer of each
+    assert len(kept) == 3 * 7
 
 
 def test_a_t5_in_gguf_lends_itself(tmp_path):
