@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.runtime.device import bytes_of
 from pipelines.spec.errors import ModelError
 
 Stamp = tuple[tuple[str, int, int], ...]
@@ -60,6 +61,7 @@ class ComponentStore:
         self._left = left
         self._parts: OrderedDict[PartKey, Any] = OrderedDict()
         self._kinds: dict[PartKey, str] = {}  # of the parts that others may share
+        self._sizes: dict[PartKey, int] = {}  # a network has thousands of tensors to count
         self._known: dict[PartKey, PartKey] = {}  # also of parts that have left: it is a fact about the files
         self.loads = 0
 
@@ -79,6 +81,7 @@ class ComponentStore:
         self.loads += 1
         self._parts[key] = part
         self._kinds[key] = kind
+        self._sizes[key] = bytes_of(part)
         return part
 
     def part(self, key: PartKey) -> Any:
@@ -111,11 +114,15 @@ class ComponentStore:
         """Least recently used first."""
         return tuple(self._parts.items())
 
+    def size_of(self, key: PartKey) -> int:
+        """Bytes of the weights of a part that is there."""
+        return self._sizes[key]
+
     def drop(self, keys: Iterable[PartKey]) -> None:
         """Lets go of these; whoever holds one keeps it alive."""
         for key in keys:
             if key in self._parts:
-                del self._kinds[key]
+                del self._kinds[key], self._sizes[key]
                 self._left(self._parts.pop(key))
         self._release()
 

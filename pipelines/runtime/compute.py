@@ -18,7 +18,6 @@ from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
-from pipelines.runtime.device import bytes_of
 from pipelines.runtime.holders import holders
 from pipelines.runtime.loader import Loader, Model, network_plan
 from pipelines.runtime.lodging import Lodging
@@ -226,13 +225,11 @@ class Compute:
             self.drop_caches()
             return
         self.lodging.send(always=True)
-        lying = [k for k, p in self.store.parts() if not self.lodging.has(p) and bytes_of(p, self._lies)]
-        self.store.drop(lying)
+        self.store.drop(key for key, size in self._lying() if size)
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""
         self.lodging.send()
-        self.card.release()
 
     def drop_caches(self) -> None:
         """After this nothing is loaded; the next job loads what it needs."""
@@ -242,21 +239,18 @@ class Compute:
     def _make_room(self, job: Job, placement: Placement) -> None:
         """What other jobs have left leaves, the oldest first, as far as this one needs the memory."""
         own = tuple(record.path for record in (job.model, job.refiner, *job.parts.values()) if record)
-        parts = [
-            (key, bytes_of(part, self._lies))
-            for key, part in self.store.parts()
-            if not self.lodging.has(part)
-        ]
+        parts = self._lying()
         mine = sum(size for key, size in parts if key.folder.startswith(own))
         others = [key for key, size in parts if size and not key.folder.startswith(own)]
         wanted = placement.peak_vram if placement.device else placement.peak_ram
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
 
-    @property
-    def _lies(self) -> torch.device | None:
-        """Where parts without a home take memory that computing needs."""
-        return self.card.device if self.card.apart else None
+    def _lying(self) -> list[tuple[PartKey, int]]:
+        """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""
+        return [
+            (key, self.store.size_of(key)) for key, part in self.store.parts() if not self.lodging.has(part)
+        ]
 
     def _free(self) -> int:
         """Where parts are loaded to."""
@@ -264,9 +258,7 @@ class Compute:
 
     def _budget(self) -> Budget:
         """With all that is loaded now, as it can leave."""
-        loaded = sum(
-            bytes_of(part, self._lies) for _, part in self.store.parts() if not self.lodging.has(part)
-        )
+        loaded = sum(size for _, size in self._lying())
         if not self.card.apart:
             return Budget(vram=0, ram=self.card.free() + loaded, device=False)
         ram = psutil.virtual_memory().available + self.lodging.at_home

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime.card import Card
@@ -47,13 +48,9 @@ class _Counted(TorchDispatchMode):
         self._memory = memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {
-            _address(t)
-            for t in torch.utils._pytree.tree_leaves((args, kwargs))
-            if isinstance(t, torch.Tensor)
-        }
+        known = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
         found = func(*args, **(kwargs or {}))
-        for tensor in torch.utils._pytree.tree_leaves(found):
+        for tensor in tree_leaves(found):
             if isinstance(tensor, torch.Tensor) and _address(tensor) not in known:
                 self._memory.take(tensor)
         return found

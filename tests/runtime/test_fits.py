@@ -131,7 +131,7 @@ def test_every_card_that_is_large_enough_for_a_plan_draws_the_same(draw, records
     job = job_for(records[name])
     roomy = draw(job)
     assert roomy.rungs == [Rung.RESIDENT]
-    found, most = set(), roomy.takes(job)
+    found, most, small = set(), roomy.takes(job), None
     for percent in range(98, 0, -4):
         limit = most * percent // 100
         small = draw(job, limit=limit, seen=measured(roomy))
@@ -141,6 +141,7 @@ def test_every_card_that_is_large_enough_for_a_plan_draws_the_same(draw, records
         assert small.card.memory.most <= limit
         assert 1 <= small.predicted / small.card.memory.most <= 1.08, percent
         found |= {*small.rungs}
+    assert small is not None
     assert isinstance(small.error, OutOfMemory)
     assert found >= {Rung.ENCODERS_LEAVE, Rung.STAGES}
 
@@ -151,7 +152,7 @@ def test_what_streams_draws_the_same(draw, records, name):
     job = job_for(records[name])
     roomy = draw(job, decoding=False)
     seen = tuple(replace(m, size_bytes=0) if m.stage == "decode" else m for m in measured(roomy))
-    found, most = set(), roomy.takes(job)
+    found, most, small = set(), roomy.takes(job), None
     for percent in range(70, 0, -5):
         limit = most * percent // 100
         small = draw(job, limit=limit, seen=seen, decoding=False)
@@ -160,6 +161,7 @@ def test_what_streams_draws_the_same(draw, records, name):
         assert small.pictures == roomy.pictures, percent
         assert small.card.memory.most <= limit
         found |= {*small.rungs}
+    assert small is not None
     assert isinstance(small.error, OutOfMemory)
     assert found >= {Rung.PARTIAL}
 
