@@ -27,7 +27,7 @@ from pipelines.library.weights import weight_files
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
-from pipelines.spec.families.file_parts import FLUX_CONTROL, LDM_CONTROL, FilePart, Spelling
+from pipelines.spec.families.file_parts import FLUX_CONTROL, LDM_CONTROL, FilePart
 from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.workshop.ldm_names import Renamed, renamed
 from pipelines.workshop.safetensors_writer import Entry, Progress, write
@@ -85,13 +85,6 @@ def refuse(record: ModelRecord, family: Family) -> None:
         raise ModelError(f"'{record.id}' is a single file already.", "Name a diffusers folder.")
     if not family.file_parts:
         raise ModelError(f"Models of {family.name} cannot be converted yet.")
-    cut = [row for row in family.file_parts.values()
-           if row.spelling is Spelling.OPEN_CLIP and row.class_name == "CLIPTextModel"]  # fmt: skip
-    if cut:
-        text = (
-            f"Folders of {family.name} lack the last layer of the text encoder, which other programs expect."
-        )
-        raise ModelError(text, "Use the folder as it is.")
 
 
 def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:

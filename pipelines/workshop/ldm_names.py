@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -117,9 +117,20 @@ _QUERY = re.compile(r"(.*)self_attn\.q_proj\.(weight|bias)")
 _KEY_VALUE = re.compile(r".*self_attn\.[kv]_proj\..*")
 
 
-def _open_clip(names: Iterable[str], _config: Mapping[str, Any]) -> list[Renamed]:
-    """Query, key and value are one tensor there."""
-    return [_open_clip_tensor(name) for name in names if not _KEY_VALUE.fullmatch(name)]
+def _open_clip(names: Iterable[str], config: Mapping[str, Any]) -> list[Renamed]:
+    """Query, key and value are one tensor there.
+
+    A folder of SD 2.x lacks the last layer, as the prompt is read at the one before, where `CLIPTextModel` ends. Other
+    programs count from the end: for them that one is written twice, and nobody hears the second.
+    """
+    found = [_open_clip_tensor(name) for name in names if not _KEY_VALUE.fullmatch(name)]
+    if "CLIPTextModel" not in (config.get("architectures") or ()):
+        return found
+    last = f"transformer.resblocks.{config['num_hidden_layers'] - 1}."
+    again = f"transformer.resblocks.{config['num_hidden_layers']}."
+    twice = [replace(each, name=again + each.name.removeprefix(last)) for each in found
+             if each.name.startswith(last)]  # fmt: skip
+    return [*found, *twice]
 
 
 def _open_clip_tensor(source: str) -> Renamed:

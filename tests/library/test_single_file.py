@@ -76,9 +76,9 @@ def test_a_part_that_is_not_in_the_file_makes_it_less_than_a_model():
         assert lacking(header(shapes=rest), sd1) == [part]
 
 
-def test_numbers_that_need_a_scale_are_not_read_as_plain_ones():
-    assert can_load(header(), "fp8_e4m3")
-    assert not any(can_load(header(), word) for word in ("fp8_e4m3_scaled", "nf4", "int8", "svdquant"))
+def test_numbers_that_nothing_here_unpacks_are_refused():
+    assert all(can_load(header(), word) for word in ("", "fp8_e4m3", "fp8_e4m3_scaled", "nf4"))
+    assert not any(can_load(header(), word) for word in ("int8", "int4", "fp4", "svdquant"))
     assert can_load(header(container="gguf", dtypes={"a": "Q4_0", "b": "F32"}), "Q4_0")
     assert not can_load(header(container="gguf", dtypes={"a": "TQ1_0", "b": "F32"}), "TQ1_0")
 

@@ -49,7 +49,7 @@ MANIFESTS = {
 def single(tmp_path_factory):
     """The demo models as single files."""
     folder = tmp_path_factory.mktemp("single")
-    for name in DEMOS:
+    for name in (*DEMOS, "sd-v"):
         convert(record_of(demo_root() / name), folder / f"{name}.safetensors")
     return folder
 
@@ -83,7 +83,7 @@ def drawn(engine, path: Path) -> Image.Image:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DEMOS)
+@pytest.mark.parametrize("name", [*DEMOS, "sd-v"])
 def test_the_picture_is_that_of_the_folder_bit_for_bit(engine, single, name):
     ours = drawn(engine, single / f"{name}.safetensors")
     engine.compute.drop_caches()
@@ -192,6 +192,24 @@ def test_other_programs_find_the_names_they_know(name, size):
             written[row.prefix + each.name] = tuple(each.make(*(own[s] for s in each.sources)).shape)
     noise = {n for n in known if not n.startswith(tuple(r.prefix for r in by_id(size).file_parts.values()))}
     assert written == {n: shape for n, shape in known.items() if n not in noise}
+
+
+@pytest.mark.skipif(not COLLECTION.is_dir(), reason=f"the acceptance collection is not at {COLLECTION}")
+def test_other_programs_find_the_text_encoder_of_sd_2():
+    """With the last layer, which a folder of it leaves out."""
+    manifest = json.loads((COLLECTION / "models" / "manifests" / "ckpt_sd21_768_ldm.json").read_text())[
+        "tensors"
+    ]
+    row = by_id("sd2").file_parts["text_encoder"]
+    config = bundled(by_id("sd2"))["text_encoder"]
+    own = dict(empty(row.class_name, config).named_parameters())
+    written = {}
+    for each in renamed(row.spelling, own, config | {"architectures": [row.class_name]}):
+        written[row.prefix + each.name] = tuple(each.make(*(own[s] for s in each.sources)).shape)
+    unheard = ("text_projection", "logit_scale", "attn_mask")  # what comes after the layer that is read
+    known = {n: tuple(shape) for n, (_, shape) in manifest.items() if n.startswith(row.prefix)}
+    assert written == {n: shape for n, shape in known.items() if not n.endswith(unheard)}
+    assert f"{row.prefix}transformer.resblocks.23.attn.in_proj_weight" in written
 
 
 def test_weights_are_the_files_own(engine, copy):

@@ -17,6 +17,7 @@ from pipelines.spec.families.layers import missing
 from pipelines.spec.families.others import OTHERS, Other
 from pipelines.spec.families.prediction import Prediction
 from pipelines.spec.families.signs import Variant
+from pipelines.spec.families.unet_layers import CONTEXT
 from pipelines.spec.record import Kind, State
 
 _V_MARK = "v_pred"  # a tensor that makers of SDXL models add to say what their files cannot
@@ -64,12 +65,25 @@ def model_finding(parts: dict[str, Tensors], evidence: Evidence) -> Finding | No
 
 def owner_of(denoiser: Tensors, told: str) -> Family | Other | None:
     """The families that are not supported come first: their conditions are those that tell them from the others."""
-    for owner in (*OTHERS, *FAMILIES):
-        if any(not missing(each, denoiser.shape_of) for each in owner.signs.denoiser):
-            return owner
+    owners = (
+        owner
+        for owner in (*OTHERS, *FAMILIES)
+        if any(not missing(each, denoiser.shape_of) for each in owner.signs.denoiser)
+    )
+    owner = next(owners, None)
+    if owner is not None and not (isinstance(owner, Family) and _is_reduced(owner, denoiser)):
+        return owner
     # A reduced model has other widths, and its maker says what it is.
     named = [family for family in named_families(told) if _alike(family, denoiser)]
-    return named[0] if named else None
+    return named[0] if named else owner
+
+
+def _is_reduced(family: Family, denoiser: Tensors) -> bool:
+    """Whether it reads text of another width than published models do; those of SD 1.x and 2.x look alike then."""
+    shapes = (denoiser.shape_of(name) for name in CONTEXT)
+    return any(
+        shape[1] and shape[1] not in family.add_ons.widths for shape in shapes if shape and len(shape) > 1
+    )
 
 
 def _alike(family: Family, denoiser: Tensors) -> bool:
