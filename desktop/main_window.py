@@ -30,9 +30,11 @@ from widgets.film_strip import FilmStrip, PictureModel
 from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
+from widgets.memory_gauge import MemoryGauge
 from widgets.metrics import M, S, TextSize
 from widgets.models_page import ModelsPage
 from widgets.plain import ElidedLabel, Label
+from widgets.preflight_card import PreflightCard
 from widgets.scroll_column import ScrollColumn
 from widgets.viewer import Viewer
 
@@ -53,6 +55,7 @@ class MainWindow(QMainWindow):
     logWanted = Signal()
     aboutWanted = Signal()
     downloadsWanted = Signal()
+    freeWanted = Signal()
     pictureDropped = Signal(str)
     dropRefused = Signal(object)
 
@@ -71,6 +74,8 @@ class MainWindow(QMainWindow):
         self.strip = FilmStrip(self.model)
         self.inputs = InputsPanel()
         self.button = GenerateButton()
+        self.card = PreflightCard()
+        self.gauge = MemoryGauge()
         self.docks: dict[str, QDockWidget] = {}
         self.actions_by_id: dict[str, QAction] = {}
         self._lay_out()
@@ -112,7 +117,9 @@ class MainWindow(QMainWindow):
         foot_rows = QVBoxLayout(foot)
         around = M - RING
         foot_rows.setContentsMargins(around, S, around, around)
+        foot_rows.setSpacing(S)
         foot_rows.addWidget(self.button)
+        foot_rows.addWidget(self.card)
         rows.addWidget(foot)
         return outer
 
@@ -161,7 +168,9 @@ class MainWindow(QMainWindow):
         self.stage.setAccessibleName("What is being done")
         self.engine.setAccessibleName("Engine and device")
         bar.addWidget(self.stage, 1)
+        bar.addPermanentWidget(self.gauge)
         bar.addPermanentWidget(self.engine)
+        self.gauge.freeWanted.connect(self.freeWanted)
 
     # what the session says
 
