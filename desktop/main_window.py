@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QAction, QActionGroup, QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
+from PySide6.QtGui import (
+    QAction,
+    QActionGroup,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QPaintEvent,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import (
     QDockWidget,
     QFileDialog,
@@ -31,7 +39,7 @@ from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
 from widgets.memory_gauge import MemoryGauge
-from widgets.metrics import M, S, TextSize
+from widgets.metrics import XS, M, S, TextSize
 from widgets.models_page import ModelsPage
 from widgets.plain import ElidedLabel, Label
 from widgets.preflight_card import PreflightCard
@@ -40,6 +48,8 @@ from widgets.viewer import Viewer
 
 LAYOUT_VERSION = 1
 INPUTS_FROM = 1000  # window width in pixels from which the inputs dock is open at the first start
+
+CARD_FROM = 880  # window height from which the plan of a picture that fits is shown in full
 
 
 class MainWindow(QMainWindow):
@@ -116,8 +126,8 @@ class MainWindow(QMainWindow):
         foot = QWidget()
         foot_rows = QVBoxLayout(foot)
         around = M - RING
-        foot_rows.setContentsMargins(around, S, around, around)
-        foot_rows.setSpacing(S)
+        foot_rows.setContentsMargins(around, XS, around, XS)
+        foot_rows.setSpacing(XS)
         foot_rows.addWidget(self.button)
         foot_rows.addWidget(self.card)
         rows.addWidget(foot)
@@ -273,6 +283,10 @@ class MainWindow(QMainWindow):
         if not self._painted:
             self._painted = True
             self.painted.emit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.card.set_compact(self.height() < CARD_FROM)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         event.accept()

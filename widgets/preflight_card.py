@@ -33,7 +33,7 @@ class PreflightCard(QFrame):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setAccessibleName("Whether the next picture fits")
         self._outlook: Outlook | None = None
-        self._busy = False
+        self._busy = self._compact = False
         self._head = ElidedLabel("")
         self._words = Label("", TextSize.SMALL, muted=True, wrap=True)
         self._bars = {name: (_small(name), MemoryBar(), _small()) for name in ("Card", "RAM")}
@@ -48,7 +48,7 @@ class PreflightCard(QFrame):
 
     def _lay_out(self) -> None:
         rows = column(self, XS)
-        rows.setContentsMargins(S, XS, S, XS + 2)
+        self._fit_margins()
         rows.addWidget(self._head)
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
@@ -86,19 +86,34 @@ class PreflightCard(QFrame):
             if self._outlook is not None:
                 self.show_outlook(self._outlook)
 
+    def set_compact(self, compact: bool) -> None:
+        """In a low window a plan that fits is one line; its tooltip tells the rest."""
+        if compact != self._compact:
+            self._compact = compact
+            self._fit_margins()
+            if self._outlook is not None:
+                self.show_outlook(self._outlook)
+
+    def _fit_margins(self) -> None:
+        layout = self.layout()
+        assert layout is not None
+        layout.setContentsMargins(*((S, 0, S, 0) if self._compact else (S, XS, S, XS + 2)))
+
     def show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self._head.setText(self._headline(outlook))
-        self._head.setToolTip(plain_tooltip(f"{self._head.text()}\n{grounds(outlook.time)}"))
         role = QPalette.ColorRole.WindowText if outlook.fits else TONE_ROLES[Tone.ERROR]
         self._head.setForegroundRole(role)
         said = outlook.problem or _sentence(outlook)
         self._words.setText(said if len(said) < 160 else said[:157] + "…")
         self._words.setToolTip(plain_tooltip("\n".join((said, *outlook.parts))))
-        self._words.setVisible(bool(said))
+        brief = self._compact and outlook.fits
+        about = (said, *outlook.parts) if brief else ()
+        self._head.setToolTip(plain_tooltip("\n".join((self._head.text(), grounds(outlook.time), *about))))
+        self._words.setVisible(bool(said) and not brief)
         self.setAccessibleDescription(f"{self._head.text()}. {said}")
-        self._show_bar("Card", outlook.card)
-        self._show_bar("RAM", outlook.ram)
+        self._show_bar("Card", None if brief else outlook.card)
+        self._show_bar("RAM", None if brief else outlook.ram)
         self._show_offers(outlook.cheaper)
 
     def _headline(self, outlook: Outlook) -> str:

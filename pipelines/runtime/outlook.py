@@ -48,9 +48,9 @@ def outlook(
 
 
 def told(found: Placement, other: Iterable[Offer], time: TimeEstimate | None) -> Outlook:
-    _, budget, _, _ = found.asked
+    _, budget, shape, _ = found.asked
     clickable = [offer for offer in other if offer.change is not None]
-    files = [offer.words for offer in other if offer.change is None]
+    files = [offer.words for offer in other if offer.change is None and offer.placement.asked[2] == shape]
     return Outlook(
         fits=found.fits,
         words=words(found),
