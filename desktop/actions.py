@@ -57,6 +57,11 @@ ACTIONS = (
         tip="Stop the running picture", run=lambda w: w.session.cancel(),
     ),
     ActionRow(
+        id="free_memory", menu="&Picture", text="Free &memory now",
+        tip="Let go of the loaded models, after a running picture; the next one loads them again",
+        run=lambda w: w.freeWanted.emit(),
+    ),
+    ActionRow(
         id="copy", menu="&Picture", text="Cop&y picture", shortcut="Ctrl+Shift+C", icon="copy", separator=True,
         tip="Copy the picture in the viewer", run=lambda w: w.pictures.copy_shown(),
     ),

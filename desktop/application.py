@@ -22,6 +22,7 @@ from desktop.models import Models
 from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
 from desktop.pictures import Pictures
+from desktop.preflight import Preflight
 from desktop.recovery import Recovery
 from desktop.session import Engine, Session, State, defaults_for, duration, step_text
 from desktop.settings import SettingsFile
@@ -104,6 +105,10 @@ class Application(QObject):
             self.notifications,
         )
         self.models.count_in(self.output_dir)
+        self.preflight = Preflight(
+            places.data, self.tasks, self.session, self.bridge, self.window.card, self.window.gauge, self
+        )
+        self.preflight.dtype = self.settings.value.dtype
         self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
         self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
@@ -163,6 +168,7 @@ class Application(QObject):
         window.logWanted.connect(self._show_log)
         window.aboutWanted.connect(self._show_about)
         window.downloadsWanted.connect(self.downloads.show)
+        window.freeWanted.connect(self.bridge.free_memory)
         self.models.page.downloadsRequested.connect(self.downloads.show)
         self.downloads.finished.connect(self.models.scan)
         window.pictureDropped.connect(self.pictures.restore)
@@ -185,6 +191,7 @@ class Application(QObject):
         self.bridge.start()
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
         self.models.scan()
+        self.preflight.start()
         self.downloads.offer_unfinished()
         self.models.watch()
         self.pictures.load(self.output_dir())
@@ -434,6 +441,7 @@ class Application(QObject):
         self.window.hide()
         self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
         self.downloads.close()
+        self.preflight.close()
         self.tasks.close(1.0)
         self.models.stop()
         if self.store is not None:

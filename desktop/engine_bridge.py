@@ -22,12 +22,15 @@ from pipelines.spec.events import (
     is_terminal,
 )
 from pipelines.spec.job import Job
+from pipelines.spec.memory import Memory
 from pipelines.spec.options import EngineOptions
+from pipelines.spec.outlook import Outlook
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 
 if TYPE_CHECKING:
     from pipelines.library.jobs import JobStore
+    from pipelines.library.known_sizes import KnownSizes
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,13 @@ def engine_factory(options: EngineOptions) -> EngineFactory:
         return engine.build(options)
 
     return build
+
+
+def planned(job: Job, memory: Memory, sizes: KnownSizes, **known: Any) -> Outlook:
+    """Of the job on a device with so much memory; off the GUI thread. `known` as in `runtime.outlook`."""
+    from pipelines.runtime.outlook import budget_of, outlook
+
+    return outlook(job, budget_of(memory), sizes=sizes, **known)
 
 
 class _Lane:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QByteArray, QSize, Qt, Signal, Slot
-from PySide6.QtGui import QAction, QActionGroup, QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
+from PySide6.QtGui import (
+    QAction,
+    QActionGroup,
+    QCloseEvent,
+    QDragEnterEvent,
+    QDropEvent,
+    QPaintEvent,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import (
     QDockWidget,
     QFileDialog,
@@ -30,14 +38,18 @@ from widgets.film_strip import FilmStrip, PictureModel
 from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
-from widgets.metrics import M, S, TextSize
+from widgets.memory_gauge import MemoryGauge
+from widgets.metrics import XS, M, S, TextSize
 from widgets.models_page import ModelsPage
 from widgets.plain import ElidedLabel, Label
+from widgets.preflight_card import PreflightCard
 from widgets.scroll_column import ScrollColumn
 from widgets.viewer import Viewer
 
 LAYOUT_VERSION = 1
 INPUTS_FROM = 1000  # window width in pixels from which the inputs dock is open at the first start
+
+CARD_FROM = 880  # window height from which the plan of a picture that fits is shown in full
 
 
 class MainWindow(QMainWindow):
@@ -53,6 +65,7 @@ class MainWindow(QMainWindow):
     logWanted = Signal()
     aboutWanted = Signal()
     downloadsWanted = Signal()
+    freeWanted = Signal()
     pictureDropped = Signal(str)
     dropRefused = Signal(object)
 
@@ -71,6 +84,8 @@ class MainWindow(QMainWindow):
         self.strip = FilmStrip(self.model)
         self.inputs = InputsPanel()
         self.button = GenerateButton()
+        self.card = PreflightCard()
+        self.gauge = MemoryGauge()
         self.docks: dict[str, QDockWidget] = {}
         self.actions_by_id: dict[str, QAction] = {}
         self._lay_out()
@@ -111,8 +126,10 @@ class MainWindow(QMainWindow):
         foot = QWidget()
         foot_rows = QVBoxLayout(foot)
         around = M - RING
-        foot_rows.setContentsMargins(around, S, around, around)
+        foot_rows.setContentsMargins(around, XS, around, XS)
+        foot_rows.setSpacing(XS)
         foot_rows.addWidget(self.button)
+        foot_rows.addWidget(self.card)
         rows.addWidget(foot)
         return outer
 
@@ -161,7 +178,9 @@ class MainWindow(QMainWindow):
         self.stage.setAccessibleName("What is being done")
         self.engine.setAccessibleName("Engine and device")
         bar.addWidget(self.stage, 1)
+        bar.addPermanentWidget(self.gauge)
         bar.addPermanentWidget(self.engine)
+        self.gauge.freeWanted.connect(self.freeWanted)
 
     # what the session says
 
@@ -264,6 +283,10 @@ class MainWindow(QMainWindow):
         if not self._painted:
             self._painted = True
             self.painted.emit()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.card.set_compact(self.height() < CARD_FROM)
 
     def closeEvent(self, event: QCloseEvent) -> None:
         event.accept()

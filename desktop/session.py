@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.engine_bridge import EngineBridge
 from pipelines.spec import families
-from pipelines.spec.adding import added
+from pipelines.spec.adding import added, names
 from pipelines.spec.advice import advice
 from pipelines.spec.errors import EngineError, shortened
 from pipelines.spec.events import (
@@ -28,6 +28,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.families.base import Family
+from pipelines.spec.job import Job
 from pipelines.spec.load_words import load_text
 from pipelines.spec.model_note import ModelDefaults
 from pipelines.spec.record import ModelRecord
@@ -102,6 +103,19 @@ class Session(QObject):
 
     def request(self) -> GenerationRequest:
         return replace(self._base, **{field: panel.value() for field, panel in self._panels.items()})
+
+    def request_of(self, job_id: int) -> GenerationRequest | None:
+        """Of a job of this run that has not ended."""
+        return self._open.get(job_id)
+
+    def job(self) -> Job | None:
+        """What Generate would submit, for planning; None without a model, or where a part of it is not here."""
+        request = self.request()
+        record = self._records.get(request.model)
+        if record is None or any(name not in self._parts for name in names(request)):
+            return None
+        parts, refiner = added(request, self._parts), self._refiner(request)
+        return Job(id=0, request=request, model=record, refiner=refiner, parts=parts)
 
     def record(self) -> ModelRecord | None:
         return self._records.get(self.request().model)

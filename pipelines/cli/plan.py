@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,9 @@ from pipelines.cli import output
 from pipelines.cli.compose import compose
 from pipelines.cli.generate import add_request_arguments
 from pipelines.cli.models import add_models_argument, find_records
+from pipelines.library.folders import data_dir
+from pipelines.library.machine import processor
+from pipelines.library.runs import runs_of
 from pipelines.runtime.offers import Offer, offers
 from pipelines.runtime.placement import Budget, Placement
 from pipelines.runtime.placement_words import gb, place_words, words
@@ -20,7 +24,9 @@ from pipelines.runtime.preflight import preflight
 from pipelines.spec.errors import RequestError
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
-from pipelines.spec.weights import bits_of, weights_of
+from pipelines.spec.run_time import TimeEstimate, estimate, work_of
+from pipelines.spec.time_words import grounds, time_words
+from pipelines.spec.weights import bits_now
 
 NAME = "plan"
 _BYTES = re.compile(r"(\d+(?:\.\d+)?)\s*(gib|gb|g|mib|mb|m)?", re.IGNORECASE)
@@ -57,18 +63,29 @@ def run(args: argparse.Namespace) -> int:
     job = compose(args, find_records(args.models))
     budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
     found = preflight(job, budget)
-    other = () if found.fits else offers(found, _bits(job), by_id(job.model.family).sizes.step)
+    other = (
+        ()
+        if found.fits
+        else offers(found, bits_now(job.request, job.model), by_id(job.model.family).sizes.step)
+    )
+    time = _time(job, found.device)
     if args.json:
-        output.json_line(facts(job, found, other))
+        told = None if time is None else dataclasses.asdict(time)
+        output.json_line(facts(job, found, other) | {"time": told})
     else:
-        print("\n".join(output.plain(line) for line in _lines(job, found, other)))
+        print("\n".join(output.plain(line) for line in (*_lines(job, found, other), *_time_lines(time))))
     return output.DONE if found.fits else output.FAILED
 
 
-def _bits(job: Job) -> int:
-    """Of a stored number, for what fewer bits would save."""
-    row = weights_of(job.request.weights)
-    return row.bits if row else min(16, bits_of(job.model.dtype))
+def _time(job: Job, on_card: bool) -> TimeEstimate | None:
+    """By the pictures that this computer's processor drew, or the card that drew last."""
+    runs, name = runs_of(data_dir()), processor()
+    device = next((run.device for run in runs if run.device != name), "") if on_card else name
+    return estimate(work_of(job.request, by_id(job.model.family)), runs, device)
+
+
+def _time_lines(time: TimeEstimate | None) -> Iterable[str]:
+    return () if time is None else (f"  time: {time_words(time)}. {grounds(time)}",)
 
 
 def _bytes(field: str, text: str) -> int:

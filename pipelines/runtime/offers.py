@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from pipelines.runtime.placement import Placement, plan
+from pipelines.spec.outlook import Change
+from pipelines.spec.request import Size
 from pipelines.spec.sizes import Shape, Sizes
+from pipelines.spec.weights import BLOCK, Weights, weights_of
 
-_BITS = {8: "an 8-bit version of the model (fp8, int8 or GGUF Q8_0)", 4: "a 4-bit version (GGUF Q4, NF4)"}
-_OVER = {8: 1.06, 4: 1.15}  # scales beside the numbers: GGUF's Q8_0 and Q4_K
+_FEWER = ("int8", "int4")
 _SIDES = (0.75, 0.5)
+_SMALLER = (0.375, 0.25)  # better than nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """`words` name what would be changed; `placement` is how it would fit."""
+    """`words` name the `change` of the request; `placement` is how it would fit."""
 
     words: str
     placement: Placement
+    change: Change
 
 
 def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[Offer, ...]:
@@ -27,36 +31,43 @@ def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[O
     `bits` are those of a stored number now, `step` what the sides of a picture are multiples of.
     """
     found = list[Offer]()
-    for words, sizes, shape in _changes(placement, bits, step):
+    _, budget, _, activations = placement.asked
+    for change, sizes, shape in _changes(placement, bits, step):
         if len(found) == most:
             break
-        _, budget, _, activations = placement.asked
         changed = plan(sizes, budget, shape, activations)
         if changed.fits:
-            found.append(Offer(words, changed))
+            found.append(Offer(change.words, changed, change))
     return tuple(found)
 
 
-def _changes(placement: Placement, bits: int, step: int) -> Iterator[tuple[str, Sizes, Shape]]:
+def _changes(placement: Placement, bits: int, step: int) -> Iterator[tuple[Change, Sizes, Shape]]:
+    """Of what the picture loses least by, first."""
     sizes, _, shape, _ = placement.asked
-    small = [shape.scaled(factor, step) for factor in _SIDES]
-    stored = [(text, _in_bits(sizes, bits, new)) for new, text in _BITS.items() if new < bits]
-    yield _sized(small[0]), sizes, small[0]
-    for text, fewer in stored:
-        yield text, fewer, shape
-    yield _sized(small[1]), sizes, small[1]
-    for text, fewer in stored:
-        yield f"{text}, and {_sized(small[1])}", fewer, small[1]
+    rows = [row for row in map(weights_of, _FEWER) if row and row.bits < bits]
+    packed = [(row.id, _packed(sizes, bits, row)) for row in rows]
+    yield _smaller(placement, _SIDES[0], step)
+    for name, fewer in packed:
+        yield Change(weights=name), fewer, shape
+    half, _, small = _smaller(placement, _SIDES[1], step)
+    yield half, sizes, small
+    for name, fewer in packed:
+        yield replace(half, weights=name), fewer, small
+    for factor in _SMALLER:
+        yield _smaller(placement, factor, step)
     if sizes.added:
-        yield "no ControlNet and no LoRA", replace(sizes, added=0), shape
-        for text, fewer in stored:
-            yield f"{text}, and no ControlNet and no LoRA", replace(fewer, added=0), shape
+        yield Change(bare=True), replace(sizes, added=0), shape
+        for name, fewer in packed:
+            yield Change(bare=True, weights=name), replace(fewer, added=0), shape
 
 
-def _sized(shape: Shape) -> str:
-    return f"{shape.width} × {shape.height} pixels"
+def _smaller(placement: Placement, factor: float, step: int) -> tuple[Change, Sizes, Shape]:
+    sizes, _, shape, _ = placement.asked
+    small = shape.scaled(factor, step)
+    return Change(size=Size(width=small.width, height=small.height)), sizes, small
 
 
-def _in_bits(sizes: Sizes, bits: int, new: int) -> Sizes:
-    factor = new / bits * _OVER[new]
+def _packed(sizes: Sizes, bits: int, row: Weights) -> Sizes:
+    """Of the denoisers alone; what lies in no block stays as it is."""
+    factor = row.block * 8 / BLOCK / bits
     return replace(sizes, denoisers=tuple(network.scaled(factor) for network in sizes.denoisers))

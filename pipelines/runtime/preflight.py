@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from pipelines.library.weights import sizes_of
+from pipelines.library import weights
 from pipelines.runtime.activations import FLUX, UNET, Linear
 from pipelines.runtime.fitted import Fitted
 from pipelines.runtime.placement import Budget, Placement, plan
@@ -13,15 +13,24 @@ from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.measured import Measured
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.sizes import Shape
+from pipelines.spec.sizes import Shape, Sizes
 
 _BESIDE = (Kind.LORA, Kind.CONTROLNET, Kind.IP_ADAPTER)
 _BF16 = ("bfloat16", "bf16")
 _LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 
 
-def preflight(job: Job, budget: Budget, dtype: str = "auto", seen: Iterable[Measured] = ()) -> Placement:
-    """`dtype` as in `EngineOptions`, `seen` what was measured on this device.
+SizesOf = Callable[[Iterable[ModelRecord], Iterable[ModelRecord], int, bool], Sizes]
+
+
+def preflight(
+    job: Job,
+    budget: Budget,
+    dtype: str = "auto",
+    seen: Iterable[Measured] = (),
+    sizes_of: SizesOf = weights.sizes_of,
+) -> Placement:
+    """`dtype` as in `EngineOptions`, `seen` what was measured on this device; `sizes_of` may remember headers.
 
     Raises ModelError for files that are gone or damaged.
     """

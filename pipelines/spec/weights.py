@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from pipelines.spec.families.base import Family
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest
 
 # Numbers that share a scale; a block is their scale and they (ggml-org/llama.cpp, gguf-py/gguf/quants.py).
 BLOCK = 32
@@ -99,3 +101,9 @@ def bits_of(dtype: str) -> int:
     if name.startswith(("q", "iq", "nf4", "fp4", "int4", "mxfp4", "svdquant")):
         return 4
     return 32 if name in ("float32", "fp32", "f32") else 16
+
+
+def bits_now(request: GenerationRequest, record: ModelRecord) -> int:
+    """Of a stored number of the model, with what the request packs it into."""
+    row = weights_of(request.weights)
+    return row.bits if row else min(16, bits_of(record.dtype))

@@ -19,7 +19,7 @@ from tests.benchmarks.rows import Row, crashed, skipped
 from tests.benchmarks.terms import Terms
 
 # The order of the work: what starts processes comes first, while this one is still small.
-AREAS = ("startup", "stalls", "library", "engine", "preview", "cancel")
+AREAS = ("startup", "stalls", "library", "plan", "engine", "preview", "cancel")
 DEMO = fingerprint.ROOT / "assets" / "demo" / "sd"
 
 

@@ -42,6 +42,8 @@ class Script:
         self.hold_at = 0.0  # share of the steps after which a hold or a fault comes; never before step 2
         self.seen: list[int] = []
         self.built = 0
+        self.freed = 0
+        self.memory = MemoryChanged(device_name="Scripted processor")
         self.factory_fault: BaseException | None = None
         self.ready_gate = threading.Event()
         self.ready_gate.set()
@@ -76,10 +78,10 @@ class ScriptedEngine:
         self._script, self._options = script, options
 
     def memory(self) -> MemoryChanged:
-        return MemoryChanged(device_name="Scripted processor")
+        return self._script.memory
 
     def free(self) -> None:
-        pass
+        self._script.freed += 1
 
     def close(self) -> None:
         pass
@@ -124,8 +126,9 @@ class ScriptedEngine:
             output_dir=Path(self._options.output_dir), pattern=self._options.filename_pattern,
         )  # fmt: skip
         return ImageSaved(
-            job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height, image=image
-        )
+            job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height, image=image,
+            denoise_s=8.0, decode_s=1.5, seconds=10.0,
+        )  # fmt: skip
 
 
 def preview_of(picture: Image.Image, done: float) -> Preview:

@@ -13,6 +13,8 @@ from PySide6.QtWidgets import QToolTip
 from desktop.dialogs.recovered import RecoveredDialog
 from pipelines.library.jobs import JobState, StoredJob
 from pipelines.spec.downloads import DownloadState, DownloadStatus
+from pipelines.spec.events import MemoryChanged
+from pipelines.spec.memory import Holder, Room
 from pipelines.spec.request import Prompt, Sampling, Size
 from tests.screens.stage import DRAWINGS, Stage
 from widgets.controls import Choice
@@ -176,8 +178,55 @@ def about(stage: Stage) -> None:
     stage.window.actions_by_id["about"].trigger()
 
 
+def on_card(stage: Stage, free_mb: int) -> None:
+    """A card of 8 GB of which so much is free, with an engine that holds two parts of a model."""
+    free = free_mb * 10**6
+    held = (
+        Holder(name="Demo: shapes and scenes: U-Net", size_bytes=68_000_000, on_card=True),
+        Holder(name="Demo: shapes and scenes: VAE", size_bytes=21_000_000, on_card=True),
+        Holder(name="Demo: shapes and scenes: first text encoder", size_bytes=31_000_000),
+    )
+    card = Room(total=8_589_934_592, free=free, ours=150_000_000)
+    stage.script.memory = MemoryChanged(device_name="NVIDIA GeForce RTX 4060", card=card, holders=held)
+    stage.application.bridge.free_memory()
+    stage.wait(lambda: getattr(stage.window.card.outlook(), "card", None) is not None)
+    stage.settle()
+
+
+def fits(stage: Stage) -> None:
+    on_card(stage, 6800)
+    stage.draw("a purple boat at sunset")
+    stage.draw("two green stars on a white background")
+
+
+def streams(stage: Stage) -> None:
+    on_card(stage, 330)
+
+
+def too_large(stage: Stage) -> None:
+    on_card(stage, 1400)
+    stage.panel("size").setValue(Size(width=2048, height=2048))
+
+
+def undo(stage: Stage) -> None:
+    too_large(stage)
+    stage.settle()
+    stage.window.card._buttons[0].click()
+
+
+def next_one(stage: Stage) -> None:
+    on_card(stage, 6800)
+    busy(stage)
+
+
+def gauge(stage: Stage) -> None:
+    fits(stage)
+    stage.window.gauge.open()
+
+
 USUAL = ((1280, 800),)
 NARROW = ((800, 600),)
+BOTH = ((1024, 700), (1600, 1000))
 SCREENS = (
     Screen("empty", empty),
     Screen("problem", problem),
@@ -202,6 +251,13 @@ SCREENS = (
     Screen("delete", delete, USUAL),
     Screen("log", log, USUAL),
     Screen("unfinished", unfinished, USUAL),
+    Screen("card-fits", fits, BOTH),
+    Screen("card-streams", streams, BOTH),
+    Screen("card-too-large", too_large, BOTH),
+    Screen("card-undo", undo, BOTH),
+    Screen("card-next", next_one, BOTH),
+    Screen("card-no-model", empty, BOTH, has_model=False),
+    Screen("gauge", gauge, BOTH),
     Screen("narrow-empty", empty, NARROW),
     Screen("narrow-done", done, NARROW),
     Screen("narrow-problem", problem, NARROW),

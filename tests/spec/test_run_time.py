@@ -89,6 +89,7 @@ def test_of_one_size_alone_the_time_grows_with_the_cells_and_the_spread_is_wide(
     side, steps, seen = FLUX_512
     found = estimate(flux(side, steps), FLUX[:3], DEVICE)
     assert found is not None
+    assert found.spread_s is not None
     assert found.spread_s == pytest.approx(0.3 * found.seconds)
     assert abs(found.seconds - seen) < found.spread_s
 

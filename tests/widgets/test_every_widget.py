@@ -24,8 +24,10 @@ from desktop.theme import COLOURS, Theme, apply, colour
 from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sdxl import SDXL
+from pipelines.spec.memory import Holder, Memory, Room
+from pipelines.spec.outlook import Change, Cheaper, Need, Outlook
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import Prompt, Refiner, Sampling
+from pipelines.spec.request import Prompt, Refiner, Sampling, Size
 from pipelines.spec.validate import Problem
 from widgets.banner import Banner
 from widgets.canvas import Canvas
@@ -35,8 +37,10 @@ from widgets.film_strip import FilmStrip, Picture
 from widgets.generate_button import GenerateButton
 from widgets.icons import icon
 from widgets.inputs_panel import InputsPanel
+from widgets.memory_gauge import MemoryGauge
 from widgets.model_panel import ModelPanel
 from widgets.plain import ElidedLabel, Label, plain_tooltip
+from widgets.preflight_card import PreflightCard
 from widgets.prompt_panel import PromptPanel
 from widgets.refiner_panel import RefinerPanel
 from widgets.sampling_panel import SamplingPanel
@@ -127,7 +131,26 @@ def downloads():
     return panel
 
 
+def card():
+    made = PreflightCard()
+    cheaper = Cheaper(words=MARKUP, plan=MARKUP, change=Change(size=Size(width=64, height=64)))
+    need = Need(peak=3 * 10**9, free=10**9)
+    made.show_outlook(
+        Outlook(fits=False, words=MARKUP, ram=need, card=need, parts=(MARKUP,), cheaper=(cheaper, cheaper))
+    )
+    made.set_undo(MARKUP)
+    return made
+
+
+def gauge():
+    made = MemoryGauge()
+    room = Room(total=8 * 10**9, free=10**9, ours=10**9)
+    made.setValue(Memory(ram=room, card=room, holders=(Holder(name=MARKUP, size_bytes=10**8, on_card=True),)))
+    return made
+
+
 MAKERS = (
+    card, gauge,
     prompt, model, SizePanel, sampling, CountPanel, button, viewer, strip, inputs, banner, refiner,
     TrueCfgPanel, SizeConditioningPanel, downloads,
 )  # fmt: skip
@@ -207,8 +230,8 @@ def test_elided_label_tells_the_whole_in_its_tooltip(shown):
 
 
 def test_narrow_dock_holds(theme, widget):
-    """260 pixels with margins of 12; a scroll bar takes 12 more. Three widgets stand in no dock."""
-    if isinstance(widget, Viewer | FilmStrip | Banner):
+    """260 pixels with margins of 12; a scroll bar takes 12 more. Four widgets stand in no dock."""
+    if isinstance(widget, Viewer | FilmStrip | Banner | MemoryGauge):
         assert widget.minimumSizeHint().width() <= 480
     else:
         assert widget.minimumSizeHint().width() <= 224

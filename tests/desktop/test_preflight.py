@@ -1,0 +1,172 @@
+"""The card under Generate and the gauge, in the whole window with a scripted engine on a card of the test's own."""
+
+import threading
+
+import pytest
+
+from desktop.planner import Planner
+from pipelines.library.runs import runs_of
+from pipelines.spec.events import MemoryChanged
+from pipelines.spec.memory import Holder, Room
+from pipelines.spec.outlook import Outlook
+from pipelines.spec.request import Prompt, Size
+from tests.desktop.conftest import write_json
+from widgets.memory_gauge import lines
+from widgets.preflight_card import NO_CARD
+
+MB = 10**6
+
+
+def on_card(free_mb, *holders):
+    return MemoryChanged(
+        device_name="One card", card=Room(total=8000 * MB, free=free_mb * MB, ours=50 * MB), holders=holders
+    )
+
+
+@pytest.fixture
+def ready(make_application, qtbot, script):
+    def make(memory):
+        script.memory = memory
+        application = make_application()
+        planned(application, qtbot)
+        return application
+
+    return make
+
+
+def planned(application, qtbot):
+    """Waits until the newest plan is shown; the Outlook."""
+    card, planner = application.window.card, application.preflight.planner
+    qtbot.waitUntil(
+        lambda: application.tasks.idle and planner.idle and card.outlook() is not None, timeout=10_000
+    )
+    return card.outlook()
+
+
+def texts(application):
+    return application.window.card._head.text(), application.window.card._words.text()
+
+
+def test_without_a_card_it_says_where_it_computes(ready):
+    application = ready(MemoryChanged(device_name="A processor"))
+    outlook = application.window.card.outlook()
+    assert outlook.fits
+    assert outlook.card is None
+    assert NO_CARD in texts(application)[1]
+    assert texts(application)[0] == "Fits, time not known yet"
+
+
+def test_what_does_not_fit_is_offered_smaller_by_a_click_that_can_be_undone(ready, qtbot):
+    application = ready(on_card(900))
+    card, session = application.window.card, application.session
+    application.window.panels["size"].setValue(Size(width=2048, height=1024))
+    outlook = planned(application, qtbot)
+    assert not outlook.fits
+    assert texts(application)[0] == "It will not fit"
+    assert "card's memory" in texts(application)[1]
+    offered = outlook.cheaper[0]
+    assert offered.change.size is not None
+    card._buttons[0].click()
+    assert session.request().size == offered.change.size
+    assert planned(application, qtbot).fits
+    application.window.panels["prompt"].setValue(Prompt(text="typed meanwhile"))
+    assert card._undo.isVisible()
+    card._undo.click()
+    assert session.request().size == Size(width=2048, height=1024)
+    assert session.request().prompt.text == "typed meanwhile"
+    assert not card._undo.isVisible()
+
+
+def test_undo_goes_once_the_size_was_changed_by_hand(ready, qtbot):
+    application = ready(on_card(900))
+    application.window.panels["size"].setValue(Size(width=2048, height=2048))
+    planned(application, qtbot)
+    application.window.card._buttons[0].click()
+    application.window.panels["size"].setValue(Size(width=64, height=64))
+    assert not application.window.card._undo.isVisible()
+
+
+def test_what_the_models_hold_counts_as_free(ready):
+    held = Holder(name="Scripted model: U-Net", size_bytes=3000 * MB, on_card=True)
+    application = ready(on_card(500, held))
+    assert application.window.card.outlook().card.free == 3500 * MB
+
+
+def test_headers_are_read_once_however_much_is_typed(ready, qtbot):
+    application = ready(on_card(6000))
+    reads = application.preflight._sizes.reads
+    for word in ("a", "a b", "a b c"):
+        application.window.panels["prompt"].setValue(Prompt(text=word))
+        planned(application, qtbot)
+    assert application.preflight._sizes.reads == reads
+
+
+def test_a_finished_picture_tells_the_time_of_the_next(ready, qtbot, tmp_path):
+    application = ready(on_card(6000))
+    for _ in range(2):
+        with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+            application.window.button.click()
+        qtbot.waitUntil(lambda: application.tasks.idle, timeout=10_000)
+    assert planned(application, qtbot).time.seconds == pytest.approx(10.0)
+    assert texts(application)[0].startswith("Fits, about 10 s a picture")
+    assert "The last one took 10 s, 10 s were predicted" in application.window.card._head.toolTip().replace(
+        "\n", " "
+    )
+    last, first = runs_of(tmp_path / "data")
+    assert (first.predicted_s, last.predicted_s) == (0.0, pytest.approx(10.0))
+    assert last.device == "One card"
+
+
+def test_while_a_picture_is_made_the_card_is_about_the_next(ready, qtbot, script):
+    application = ready(on_card(6000))
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(script.holding.is_set)
+    assert texts(application)[0].startswith("Next picture: fits")
+    script.release()
+    qtbot.waitUntil(lambda: not application.session.state.busy, timeout=10_000)
+    assert texts(application)[0].startswith("Fits")
+
+
+def test_a_model_that_is_gone_says_so(ready, qtbot, model_root):
+    application = ready(on_card(6000))
+    write_json(model_root / "scripted" / "unet" / "model.safetensors", "no weights")
+    application.preflight.plan()
+    qtbot.waitUntil(lambda: bool(application.window.card.outlook().problem), timeout=10_000)
+    assert "cannot be planned" in texts(application)[0]
+
+
+def test_free_now_asks_the_engine_and_the_gauge_names_the_holders(ready, qtbot, script):
+    held = Holder(name="Scripted model: U-Net", size_bytes=300 * MB, on_card=True)
+    application = ready(on_card(6000, held))
+    named = dict(lines(application.window.gauge.value()))
+    assert named["Scripted model: U-Net, on the card"] == "0.3 GB"
+    assert named["Other programs, on the card"] == "1.9 GB"
+    script.memory = on_card(6300)
+    application.window.actions_by_id["free_memory"].trigger()
+    qtbot.waitUntil(lambda: not application.window.gauge.value().holders, timeout=10_000)
+    assert script.freed == 1
+
+
+def test_only_the_newest_question_is_answered(qtbot):
+    planner, go_on, begun, asked, answers = Planner(), threading.Event(), threading.Event(), [], []
+    planner.told.connect(answers.append)
+
+    def plan(name):
+        def work():
+            asked.append(name)
+            begun.set()
+            go_on.wait(10)
+            return Outlook(words=name)
+
+        return work
+
+    planner.ask(plan("first"))
+    assert begun.wait(10)
+    planner.ask(plan("skipped"))
+    planner.ask(plan("newest"))
+    go_on.set()
+    qtbot.waitUntil(lambda: planner.idle, timeout=10_000)
+    planner.close()
+    assert [answer.words for answer in answers] == ["newest"]
+    assert asked == ["first", "newest"]
