@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not (args.prompts.isdecimal() and 1 <= int(args.prompts[:6]) <= 1000):
         raise RequestError("prompts", f"must be a whole number from 1 to 1000, not '{args.prompts[:40]}'.")
     record = _record(args.model, args.models)
-    end = ".safetensors" if row.id == "fp8" else ".gguf"
+    end = row.end
     out = Path(os.path.expanduser(args.out or models_dir() / f"{record.id}-{row.id}{end}")).absolute()
     if not out.name.lower().endswith(end):
         raise RequestError("out", f"must end in {end}, not '{out.name}'.")

@@ -37,6 +37,11 @@ class Weights:
     words: str
     forge: str
 
+    @property
+    def end(self) -> str:
+        """Of a file that has them."""
+        return ".safetensors" if self.id == "fp8" else ".gguf"
+
     def is_kind(self, dtype: str) -> bool:
         """Whether numbers of this `ModelRecord.dtype` are these already."""
         return dtype.startswith("float8") if self.id == "fp8" else dtype == self.kind

@@ -51,10 +51,6 @@ class _Source:
     value: Callable[[], torch.Tensor]
 
 
-def end_of(row: Weights) -> str:
-    return ".safetensors" if row.id == "fp8" else ".gguf"
-
-
 def quantize(
     record: ModelRecord,
     row: Weights,
@@ -70,7 +66,7 @@ def quantize(
     refuse(record, family, row)
     folder = record.format is Format.DIFFUSERS
     sources = list(_of_folder(record, family) if folder else _of_file(record, family))
-    metadata = convert._metadata(record, Path(record.path), family) if folder else _facts(record)
+    metadata = convert.metadata_of(record, Path(record.path), family) if folder else _facts(record)
     made = {"id": record.id, "title": record.title, "sha256": sha256, "weights": row.id, "program": program()}
     metadata |= {MADE_FROM: json.dumps(made), "modelspec.title": f"{record.title} ({row.id})"}
     if row.id == "fp8":
@@ -101,7 +97,7 @@ def refuse(record: ModelRecord, family: Family, row: Weights) -> None:
 
 def _of_folder(record: ModelRecord, family: Family) -> Iterator[_Source]:
     for part, row in family.file_parts.items():
-        for tensor in convert._tensors(Path(record.path) / part, row):
+        for tensor in convert.tensors_of(Path(record.path) / part, row):
             bare = tensor.name.removeprefix(row.prefix)
             yield _Source(tensor.name, part, bare, tensor.dtype, tuple(tensor.like.shape), tensor.value)
 

@@ -26,7 +26,7 @@ from pipelines.spec.record import ModelRecord, State
 from pipelines.spec.request import GenerationRequest, Prompt, Size
 from pipelines.spec.weights import NAMES, weights_of
 from pipelines.workshop import quantize_report
-from pipelines.workshop.quantize import MADE_FROM, end_of, quantize
+from pipelines.workshop.quantize import MADE_FROM, quantize
 from tests.benchmarks.scoring import judge, read
 from widgets.model_sections import REPORT
 
@@ -43,7 +43,7 @@ def engine(tmp_path_factory):
 def made(folder: Path, demo: str, weights: str) -> ModelRecord:
     row = weights_of(weights)
     assert row is not None
-    path = folder / f"{demo}-{weights}{end_of(row)}"
+    path = folder / f"{demo}-{weights}{row.end}"
     quantize(record_of(demo_root() / demo), row, path)
     return record_of(path)
 
@@ -103,7 +103,7 @@ def test_what_is_cancelled_leaves_nothing(tmp_path):
         row = weights_of(weights)
         assert row is not None
         with pytest.raises(Cancelled):
-            quantize(record_of(demo_root() / "sd"), row, tmp_path / f"x{end_of(row)}", progress=stop)
+            quantize(record_of(demo_root() / "sd"), row, tmp_path / f"x{row.end}", progress=stop)
     assert not list(tmp_path.iterdir())
 
 
