@@ -9,7 +9,7 @@ from pipelines.runtime.placement import Placement, plan
 from pipelines.spec.sizes import Shape, Sizes
 
 _BITS = {8: "an 8-bit version of the model (fp8, int8 or GGUF Q8_0)", 4: "a 4-bit version (GGUF Q4, NF4)"}
-_OVER = {8: 1.06, 4: 1.15}  # scales beside the numbers: GGUF's Q8_0 and Q4_K
+_OVER = {8: 1.06, 4: 1.25}  # scales beside the numbers: GGUF's Q8_0 and Q4_1
 _SIDES = (0.75, 0.5)
 
 
