@@ -69,13 +69,17 @@ def facts_of_model(record: ModelRecord, data: Path) -> ModelFacts:
     """Its parts, and its hashes as far as they are known. Never raises for a bad file."""
     from pipelines.library.index import FILE, ModelIndex
     from pipelines.library.model_parts import lent_parts, parts_of
+    from pipelines.library.reports import report_rows
 
     path = Path(record.path)
     parts = (*parts_of(path), *lent_parts(record))
+    report = report_rows(path)
     if record.format is not Format.SINGLE_FILE:
-        return ModelFacts(parts=parts)
+        return ModelFacts(parts=parts, report=report)
     with contextlib.closing(ModelIndex(data / FILE)) as index:
         known = index.hashes(path)
     if known is None:
-        return ModelFacts(parts=parts)
-    return ModelFacts(sha256=known.sha256, autov2=known.autov2, autov3=known.autov3, parts=parts)
+        return ModelFacts(parts=parts, report=report)
+    return ModelFacts(
+        sha256=known.sha256, autov2=known.autov2, autov3=known.autov3, parts=parts, report=report
+    )

@@ -16,6 +16,7 @@ from widgets.sampling_panel import SamplingPanel
 from widgets.size_conditioning_panel import SizeConditioningPanel
 from widgets.size_panel import SizePanel
 from widgets.true_cfg_panel import TrueCfgPanel
+from widgets.weights_panel import WeightsPanel
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class PanelRow:
 PANELS = (
     PanelRow("prompt", PromptPanel),
     PanelRow("model", ModelPanel),
+    PanelRow("weights", WeightsPanel),
     PanelRow("size", SizePanel),
     PanelRow("sampling", SamplingPanel),
     PanelRow("true_cfg_scale", TrueCfgPanel),

@@ -15,6 +15,7 @@ from widgets.metrics import ICON, M, S, TextSize
 from widgets.model_entries import Entry
 from widgets.model_sections import (
     FACTS,
+    REPORT,
     FactsTable,
     Reason,
     Section,
@@ -97,6 +98,8 @@ class ModelDetails(QWidget):
         self._words_section = Section("Trigger words", self._words, self.copy_words)
         self._description_section = Section("Description", self._description)
         self._parts_section = Section("Where its parts come from", self._parts)
+        self.report = FactsTable(REPORT)
+        self._report_section = Section("Measured against what it was made from", self.report)
         self.hashes = FactsTable(("AutoV2", "AutoV3", "SHA-256", "State"))
         self.hash_now = small_button("Compute now", _HASH_TIP)
         self._hash_section = Section("Hashes", self.hashes, self.hash_now)
@@ -120,6 +123,7 @@ class ModelDetails(QWidget):
             self._words_section,
             self._description_section,
             self._parts_section,
+            self._report_section,
             self._hash_section,
             self._defaults_section,
             Section("Notes", self.notes),
@@ -201,6 +205,9 @@ class ModelDetails(QWidget):
         self._parts.setToolTip(plain_tooltip("\n".join(files)))
         self._parts.setText("\n".join(lines))
         self._parts_section.setVisible(bool(lines))
+        report = dict(facts.report) if facts else {}
+        self.report.setValue(report)
+        self._report_section.setVisible(bool(report))
         self._hash_section.setVisible(single)
         known = facts is not None and bool(facts.sha256)
         state = "" if known else "Not computed yet." if facts is not None else "Looking…"

@@ -130,6 +130,17 @@ FACTS = (
 )  # fmt: skip
 
 
+REPORT = (
+    "Made from",
+    "On disk",
+    "In memory",
+    "Peak memory",
+    "Seconds a picture",
+    "CLIP score",
+    "Pictures differ",
+)
+
+
 def facts_of(record: ModelRecord) -> dict[str, str]:
     """What the header of the file says, by the names of `FACTS`."""
     return {

@@ -10,13 +10,13 @@ import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
-from pipelines.cli import convert, doctor, download, generate, inspect, models, output, plan
+from pipelines.cli import convert, doctor, download, generate, inspect, models, output, plan, quantize
 from pipelines.cli.output import FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.library.version import program
 from pipelines.runtime.worker import LANE
 from pipelines.spec.errors import EngineError, RequestError
 
-COMMANDS = (generate, models, inspect, plan, convert, download, doctor)
+COMMANDS = (generate, models, inspect, plan, convert, quantize, download, doctor)
 
 _DESCRIPTION = "Makes pictures from text on this computer. Without a command the window opens."
 _EPILOG = "python main.py COMMAND --help tells more. Exit status: 0 done, 1 failed, 2 the request is wrong."

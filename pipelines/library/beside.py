@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 OWN = ".emulsion.json"
+REPORT = ".report.json"  # what `quantize --report` measured
 CONFIG_A1111 = ".yaml"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 # In the order of their trust.

@@ -27,14 +27,15 @@ class KnownSizes:
         added: Iterable[ModelRecord] = (),
         itemsize: int = 2,
         upcast: bool = False,
+        weights: str = "",
     ) -> Sizes:
         """Raises ModelError as `sizes_of` does."""
         records, added = tuple(records), tuple(added)
         stamps = tuple(_stamp(record) for record in (*records, *added))
-        key = (stamps, len(records), itemsize, upcast)
+        key = (stamps, len(records), itemsize, upcast, weights)
         if key not in self._known:
             self.reads += 1
-            self._known[key] = sizes_of(records, added, itemsize, upcast)
+            self._known[key] = sizes_of(records, added, itemsize, upcast, weights)
         self._known.move_to_end(key)
         while len(self._known) > KEPT:
             self._known.popitem(last=False)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from PIL import Image
 
+from pipelines.library.known_sizes import KnownSizes
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.card import Card, card
@@ -55,12 +56,13 @@ class Compute:
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
         self._stages: Stages | None = None
+        self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
 
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
-        return preflight(job, self._budget(), self._options.dtype, self._usage.seen)
+        return preflight(job, self._budget(), self._options.dtype, self._usage.seen, self._sizes)
 
     def settle(self, job: Job, placement: Placement) -> None:
         """From now on the job's parts lie as `placement` says."""

@@ -20,7 +20,7 @@ _BF16 = ("bfloat16", "bf16")
 _LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 
 
-SizesOf = Callable[[Iterable[ModelRecord], Iterable[ModelRecord], int, bool], Sizes]
+SizesOf = Callable[[Iterable[ModelRecord], Iterable[ModelRecord], int, bool, str], Sizes]
 
 
 def preflight(

@@ -95,6 +95,7 @@ def _way(request: GenerationRequest) -> str:
     counts = (("lora", request.loras), ("control", request.controls), ("ip", request.ip_adapters))
     parts = [f"{name}={len(given)}" for name, given in counts if given]
     parts += [f"refiner={refiner.model}@{refiner.switch_at:g}"] if refiner else []
+    parts += [request.weights] if request.weights else []  # to widen them takes time in each step
     return " ".join(parts)
 
 

@@ -39,9 +39,14 @@ class Weights:
     words: str
     forge: str
 
+    @property
+    def end(self) -> str:
+        """Of a file that has them."""
+        return ".safetensors" if self.id == "fp8" else ".gguf"
+
     def is_kind(self, dtype: str) -> bool:
         """Whether numbers of this `ModelRecord.dtype` are these already."""
-        return dtype in (self.kind, "float8_e4m3fn" if self.id == "fp8" else self.kind)
+        return dtype.startswith("float8") if self.id == "fp8" else dtype == self.kind
 
 
 _PARTS = "The denoiser and, in FLUX, the T5 text encoder are packed while they are loaded; CLIP and VAE stay."

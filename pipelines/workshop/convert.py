@@ -65,10 +65,10 @@ def convert(record: ModelRecord, out: Path, progress: Progress = lambda done, si
     refuse(record, family)
     if record.kind is Kind.CONTROLNET:
         metadata = _told(record, folder) | {CONFIGS: _dumped({PART: _config(folder)})}
-        tensors = list(_tensors(folder, _control_row(family)))
+        tensors = list(tensors_of(folder, _control_row(family)))
     else:
-        metadata = _metadata(record, folder, family)
-        tensors = [t for part, row in family.file_parts.items() for t in _tensors(folder / part, row)]
+        metadata = metadata_of(record, folder, family)
+        tensors = [t for part, row in family.file_parts.items() for t in tensors_of(folder / part, row)]
     # As the library writes them: the widest numbers first, so that each begins at a multiple of its width.
     tensors.sort(key=lambda t: (-t.like.element_size(), t.name))
     entries = [Entry(t.name, t.dtype, tuple(t.like.shape), t.like.nbytes, t.value) for t in tensors]
@@ -87,7 +87,8 @@ def refuse(record: ModelRecord, family: Family) -> None:
         raise ModelError(f"Models of {family.name} cannot be converted yet.")
 
 
-def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:
+def tensors_of(part: Path, row: FilePart) -> Iterator[_Tensor]:
+    """Of one part of the folder, under the names of the file."""
     places, shapes, dtypes = {}, {}, {}
     for path in weight_files(part):
         header = read_header(path)
@@ -103,7 +104,8 @@ def _tensors(part: Path, row: FilePart) -> Iterator[_Tensor]:
         yield _Tensor(row.prefix + each.name, dtype, like, each, tuple(places[name] for name in each.sources))
 
 
-def _metadata(record: ModelRecord, folder: Path, family: Family) -> dict[str, str]:
+def metadata_of(record: ModelRecord, folder: Path, family: Family) -> dict[str, str]:
+    """Of the file: the settings of all parts, and what the folder's own facts say."""
     configs = {
         part: _word_files(folder / part) if part in family.lent_words else _config(folder / part)
         for part in family.required_parts

@@ -1,6 +1,6 @@
 """Does a demo model draw what it is asked? Draws held-out prompts with the real engine and reads the pixels.
 
-    python -m tests.benchmarks.semantics --model demo-sd [--count 200] [--steps 20] [--out DIR] [--json FILE]
+    python -m tests.benchmarks.semantics --model demo-sd [--count 200] [--steps 20] [--weights int8] [--out DIR]
     python -m tests.benchmarks.semantics --all [--count 200] [--out DIR] [--json FILE]
 
 `--all` asks everything that ships what it is for, ControlNets, LoRAs, scorer and upscaler included; what has not been
@@ -60,7 +60,9 @@ def _requests(record: ModelRecord, pairs: list[tuple[str, Drawing]], options: ar
         if options.guidance is not None:
             own = replace(own, guidance_scale=options.guidance)
         size = Size(width=side, height=side)
-        yield GenerationRequest(model=record.id, prompt=Prompt(text=text), sampling=own, size=size)
+        yield GenerationRequest(
+            model=record.id, weights=options.weights, prompt=Prompt(text=text), sampling=own, size=size
+        )
 
 
 def draw(record: ModelRecord, pairs: list[tuple[str, Drawing]], options: argparse.Namespace, out: Path):
@@ -149,6 +151,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, default=0, help="0: the model's own default")
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--weights", default="", help="pack the model: fp8, int8 or int4")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="keep the pictures and a contact sheet here")

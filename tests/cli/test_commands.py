@@ -16,7 +16,7 @@ def test_an_unknown_command_names_those_there_are(headless):
     status, out, err = headless.run("generat")
     assert (status, out) == (2, "")
     assert "'generat'" in err
-    assert "generate, models, inspect, plan, convert, download, doctor" in err
+    assert "generate, models, inspect, plan, convert, quantize, download, doctor" in err
     status, out, _ = headless.run("generat", "--json")
     assert (status, json.loads(out)["field"]) == (2, "command")
 
