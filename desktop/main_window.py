@@ -27,7 +27,7 @@ from PySide6.QtWidgets import (
 
 from desktop.actions import ACTIONS, MENUS
 from desktop.drops import dropped_picture
-from desktop.panels import PANELS
+from desktop.panels import lines_of
 from desktop.pictures import Pictures
 from desktop.session import Engine, Session, State
 from desktop.window_pages import WindowPages
@@ -122,7 +122,7 @@ class MainWindow(QMainWindow):
         rows = QVBoxLayout(outer)
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(0)
-        rows.addWidget(ScrollColumn(*(self.panels[row.field] for row in PANELS)), 1)
+        rows.addWidget(ScrollColumn(*lines_of(self.panels)), 1)
         foot = QWidget()
         foot_rows = QVBoxLayout(foot)
         around = M - RING

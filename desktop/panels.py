@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from widgets.count_panel import CountPanel
+from widgets.metrics import S
 from widgets.model_panel import ModelPanel
 from widgets.prompt_panel import PromptPanel
 from widgets.refiner_panel import RefinerPanel
@@ -21,16 +23,17 @@ from widgets.weights_panel import WeightsPanel
 
 @dataclass(frozen=True, slots=True)
 class PanelRow:
-    """`field` of GenerationRequest that the widget's value() is."""
+    """`field` of GenerationRequest that the widget's value() is. It may stand `beside` the one before it."""
 
     field: str
     make: Callable[[], QWidget]
+    beside: bool = False
 
 
 PANELS = (
     PanelRow("prompt", PromptPanel),
     PanelRow("model", ModelPanel),
-    PanelRow("weights", WeightsPanel),
+    PanelRow("weights", WeightsPanel, beside=True),
     PanelRow("size", SizePanel),
     PanelRow("sampling", SamplingPanel),
     PanelRow("true_cfg_scale", TrueCfgPanel),
@@ -38,6 +41,25 @@ PANELS = (
     PanelRow("refiner", RefinerPanel),
     PanelRow("count", CountPanel),
 )
+
+
+def lines_of(panels: Mapping[str, QWidget]) -> list[QWidget]:
+    """The panels as they stand below each other."""
+    lines: list[QWidget] = []
+    for row in PANELS:
+        panel = panels[row.field]
+        lines.append(_pair(lines.pop(), panel) if row.beside else panel)
+    return lines
+
+
+def _pair(wide: QWidget, narrow: QWidget) -> QWidget:
+    both = QWidget()
+    line = QHBoxLayout(both)
+    line.setContentsMargins(0, 0, 0, 0)
+    line.setSpacing(S)
+    line.addWidget(wide, 5, Qt.AlignmentFlag.AlignTop)
+    line.addWidget(narrow, 3, Qt.AlignmentFlag.AlignTop)
+    return both
 
 
 def make_panels() -> dict[str, Any]:

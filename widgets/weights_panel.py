@@ -15,7 +15,7 @@ _TIP = (
     "How many bits each number of the model takes in memory. Fewer bits let a larger model or picture fit; the "
     "picture changes a little, and a step may take longer."
 )
-_AS_IT_IS = "As in the file"
+_AS_IT_IS = "As in file"
 
 
 class WeightsPanel(QWidget):
