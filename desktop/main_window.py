@@ -34,6 +34,7 @@ from desktop.window_pages import WindowPages
 from pipelines.spec.errors import EngineError
 from widgets.banner import Banner
 from widgets.dock_title import DockTitle
+from widgets.field import row as line_of
 from widgets.film_strip import FilmStrip, PictureModel
 from widgets.generate_button import RING, GenerateButton
 from widgets.icons import icon
@@ -129,7 +130,9 @@ class MainWindow(QMainWindow):
         foot_rows.setContentsMargins(around, XS, around, XS)
         foot_rows.setSpacing(XS)
         foot_rows.addWidget(self.button)
-        foot_rows.addWidget(self.card)
+        card = line_of(self.card)
+        card.setContentsMargins(RING, 0, RING, 0)  # on the edges of the button, which has its ring around it
+        foot_rows.addLayout(card)
         rows.addWidget(foot)
         return outer
 

@@ -13,7 +13,7 @@ from pipelines.spec.time_words import grounds, time_words
 from widgets.field import column
 from widgets.memory_bar import MemoryBar
 from widgets.memory_words import gb
-from widgets.metrics import TONE_ROLES, XS, S, TextSize, Tone
+from widgets.metrics import TONE_ROLES, XS, M, S, TextSize, Tone
 from widgets.plain import ElidedLabel, Label, name_control, plain_tooltip
 
 NO_CARD = "No graphics card: it computes on the processor, in RAM."
@@ -72,6 +72,7 @@ class PreflightCard(QFrame):
     def wait(self, text: str = _WAITING) -> None:
         """Nothing is known; `text` says why."""
         self._outlook = None
+        self._fit_margins()
         self._head.setText(text or _NO_MODEL)
         self._head.setForegroundRole(self._words.foregroundRole())
         self._words.setVisible(False)
@@ -97,10 +98,16 @@ class PreflightCard(QFrame):
     def _fit_margins(self) -> None:
         layout = self.layout()
         assert layout is not None
-        layout.setContentsMargins(*((S, 0, S, 0) if self._compact else (S, XS, S, XS + 2)))
+        bare = self._compact and (self._outlook is None or self._outlook.fits)
+        layout.setContentsMargins(*((0, 0, 0, 0) if bare else (M, S, M, S)))
+        if self.property("compact") != bare:  # one line needs no frame
+            self.setProperty("compact", bare)
+            self.style().unpolish(self)
+            self.style().polish(self)
 
     def show_outlook(self, outlook: Outlook) -> None:
         self._outlook = outlook
+        self._fit_margins()
         self._head.setText(self._headline(outlook))
         role = QPalette.ColorRole.WindowText if outlook.fits else TONE_ROLES[Tone.ERROR]
         self._head.setForegroundRole(role)

@@ -12,8 +12,7 @@ from pipelines.spec.sizes import Shape, Sizes
 from pipelines.spec.weights import BLOCK, Weights, weights_of
 
 _FEWER = ("int8", "int4")
-_SIDES = (0.75, 0.5)
-_SMALLER = (0.375, 0.25)  # better than nothing
+_SIDES = (0.75, 0.5, 0.375, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,8 @@ class Offer:
 def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[Offer, ...]:
     """The first that fit of fewer bits, a smaller picture and both, for a placement that does not.
 
+    None that changes all that another changes, and more.
+
     `bits` are those of a stored number now, `step` what the sides of a picture are multiples of.
     """
     found = list[Offer]()
@@ -35,10 +36,18 @@ def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[O
     for change, sizes, shape in _changes(placement, bits, step):
         if len(found) == most:
             break
+        if any(_kinds(offer.change) < _kinds(change) for offer in found):
+            continue
         changed = plan(sizes, budget, shape, activations)
         if changed.fits:
             found.append(Offer(change.words, changed, change))
     return tuple(found)
+
+
+def _kinds(change: Change) -> frozenset[str]:
+    """What a change is about: the size, the weights, what is added."""
+    told = {"size": change.size is not None, "weights": change.weights is not None, "bare": change.bare}
+    return frozenset(name for name, is_changed in told.items() if is_changed)
 
 
 def _changes(placement: Placement, bits: int, step: int) -> Iterator[tuple[Change, Sizes, Shape]]:
@@ -46,15 +55,14 @@ def _changes(placement: Placement, bits: int, step: int) -> Iterator[tuple[Chang
     sizes, _, shape, _ = placement.asked
     rows = [row for row in map(weights_of, _FEWER) if row and row.bits < bits]
     packed = [(row.id, _packed(sizes, bits, row)) for row in rows]
-    yield _smaller(placement, _SIDES[0], step)
+    small = [_smaller(placement, factor, step) for factor in _SIDES]
+    yield small[0]
     for name, fewer in packed:
         yield Change(weights=name), fewer, shape
-    half, _, small = _smaller(placement, _SIDES[1], step)
-    yield half, sizes, small
-    for name, fewer in packed:
-        yield replace(half, weights=name), fewer, small
-    for factor in _SMALLER:
-        yield _smaller(placement, factor, step)
+    for change, _, pixels in small[1:]:
+        yield change, sizes, pixels
+        for name, fewer in packed:
+            yield replace(change, weights=name), fewer, pixels
     if sizes.added:
         yield Change(bare=True), replace(sizes, added=0), shape
         for name, fewer in packed:

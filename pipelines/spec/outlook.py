@@ -36,7 +36,7 @@ class Change:
     def words(self) -> str:
         """What is changed, without a full stop."""
         row = weights_of(self.weights or "")
-        texts = [f"weights in {row.title}"] if row else []
+        texts = [f"{row.id} weights"] if row else []
         texts += [f"{self.size.width} × {self.size.height} pixels"] if self.size else []
         texts += ["no ControlNet and no LoRA"] if self.bare else []
         return ", ".join(texts)

@@ -154,7 +154,7 @@ def test_what_does_not_fit_names_two_that_do(capsys, published):
     answer = asked(capsys, *flags, status=1)
     assert not answer["fits"]
     assert "of RAM" in answer["words"]
-    assert [each["words"] for each in answer["cheaper"]] == ["weights in 8 bits (int8)", "weights in 4 bits (int4)"]
+    assert [each["words"] for each in answer["cheaper"]] == ["int8 weights", "int4 weights"]
     assert all(each["peak_ram"] <= answer["free_ram"] for each in answer["cheaper"])
     assert main(["plan", *flags]) == 1
     told = capsys.readouterr().out
