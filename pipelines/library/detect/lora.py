@@ -105,13 +105,17 @@ class Adapter:
     @cached_property
     def denoiser(self) -> Tensors:
         """The layers of the denoiser by their names with '_' for '.', as (out, in); 0 where a side does not show."""
-        shapes = self.shapes
-        return Tensors(
-            {
-                layer: _sides({half: shapes[name] for half, name in halves.items()})
-                for layer, halves in self._names.layers.items()
-            }
-        )
+        shapes, sides = self.shapes, dict[str, Shape]()
+        for layer, halves in self._names.layers.items():
+            up, down = halves.get("up"), halves.get("down")
+            if (
+                up is not None and down is not None
+            ):  # as nearly all have them: no call for each of a million layers
+                last, first = shapes[up], shapes[down]
+                sides[layer] = last[0] if len(last) > 1 else 0, first[1] if len(first) > 1 else 0
+            else:
+                sides[layer] = _sides({half: shapes[name] for half, name in halves.items()})
+        return Tensors(sides)
 
     @property
     def is_control(self) -> bool:

@@ -24,12 +24,16 @@ _BESIDE = (
     "scaled_fp8",
 )
 _SCALES = (".scale_weight", ".weight_scale", "scaled_fp8")
+_PLAIN = {"F64", "F32", "F16", "BF16"}
 _FP8 = {"F8_E4M3": "fp8_e4m3", "F8_E5M2": "fp8_e5m2"}
 _PACKED = {"nf4": ".quant_state.bitsandbytes__nf4", "fp4": ".quant_state.bitsandbytes__fp4"}
 
 
 def quantisation(header: Header) -> str:
     """'fp8_e4m3', 'fp8_e4m3_scaled', 'nf4', 'svdquant', GGUF's own word, or empty for plain numbers."""
+    kinds = {*header.dtypes.values()}
+    if kinds <= _PLAIN:  # as most files are: no search in thousands of names
+        return ""
     names = lines(header.shapes)
     for word, mark in _PACKED.items():
         if _any(names, (mark,)):
@@ -38,7 +42,7 @@ def quantisation(header: Header) -> str:
         return "svdquant" if _any(names, (".smooth_factor", ".proj_down")) else "int4"
     if header.container == "gguf":
         return _most_quantised(header)
-    amounts = {word: _amount(header, kind) for kind, word in _FP8.items()}
+    amounts = {word: _amount(header, kind) if kind in kinds else 0 for kind, word in _FP8.items()}
     word = max(amounts, key=lambda name: amounts[name])
     if not amounts[word]:
         return "int8" if _any(names, (".SCB", ".weight_scale")) and "I8" in header.dtypes.values() else ""
@@ -56,8 +60,7 @@ def _amount(header: Header, kind: str) -> int:
 
 def _most_quantised(header: Header) -> str:
     """GGUF keeps small tensors as they are; the type of the most numbers among the others names the file."""
-    plain = {"F64", "F32", "F16", "BF16"}
-    kinds = {kind for kind in header.dtypes.values() if kind not in plain}
+    kinds = {kind for kind in header.dtypes.values() if kind not in _PLAIN}
     return max(kinds, key=lambda kind: _amount(header, kind), default="")
 
 
