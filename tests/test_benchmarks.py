@@ -263,6 +263,68 @@ def test_library_area_finds_every_file(terms, monkeypatch):
     assert all(r.status == "ok" and r.value for r in found.values())
 
 
+def test_text_area_counts_no_run_and_no_byte_for_a_repeated_prompt(terms):
+    from tests.benchmarks import text
+
+    found = {r.name: r for r in text.rows(terms)}
+    assert list(found) == ["text.repeat", "text.encoder_runs", "text.encoder_bytes"]
+    assert found["text.encoder_runs"].value == 0
+    assert found["text.encoder_bytes"].value == 0
+    assert found["text.encoder_bytes"].baseline  # a first prompt does move them
+
+
+def test_lora_area_changes_weighs_and_draws(terms):
+    from tests.benchmarks import lora
+
+    found = {r.name: r for r in lora.rows(terms)}
+    whats = ("change", "change_first", "other_shape", "weight", "step")
+    assert {f"lora.{model}_{what}" for model in ("sd", "sdxl") for what in whats} < {*found}
+    assert all(r.status == "ok" and r.value and r.baseline for r in found.values())
+
+
+def test_the_narrow_lora_keeps_its_layers(tmp_path):
+    from safetensors.torch import load_file
+
+    from pipelines.library.models import demo_root, scan
+    from tests.benchmarks.lora import NARROW, narrowed
+
+    wide = next(record for record in scan([demo_root()]) if record.id == "demo-sd-neon")
+    narrow = load_file(narrowed(wide, tmp_path / "narrow.safetensors").path)
+    assert narrow.keys() == load_file(wide.path).keys()
+    assert {t.shape[0] for name, t in narrow.items() if "lora_A" in name} == {NARROW}
+
+
+def test_loading_area_loads_again_and_cold(terms):
+    from tests.benchmarks import loading
+
+    found = {r.name: r for r in loading.rows(terms)}
+    assert list(found) == list(loading.NAMES)
+    assert [r.status for r in found.values()] == ["skipped"] * 3 + ["ok"] * 2
+    again = found["loading.again"]
+    assert again.value is not None
+    assert again.baseline is not None
+    assert again.value < again.baseline
+
+
+def test_leaks_area_looks_at_memory_after_the_first_jobs(terms):
+    from tests.benchmarks import leaks
+
+    (found,) = leaks.rows(terms)
+    assert found.n == 4
+    assert "20 jobs, 4 changes of the model" in found.note
+
+
+def test_a_leak_is_found_in_noise():
+    from tests.benchmarks.leaks import slope
+
+    rng = random.Random(1)
+    level = [(job, 500_000_000 + rng.randrange(1_000_000)) for job in range(100, 500, 10)]
+    leaky = [(job, taken + 1_000_000 * job) for job, taken in level]
+    assert slope(level).lo <= 0 <= slope(level).hi
+    found = slope(leaky)
+    assert found.lo < 100 / 600 < found.hi  # 1 MB a job over the first look's 600 MB
+
+
 def test_the_baseline_is_what_diffusers_pipeline_draws(tiny):
     import torch
 
@@ -363,6 +425,18 @@ def test_stall_probes_see_both_phases(tiny, terms):
         for phase in PHASES:
             assert found[phase]["ticks"] > 0
             assert 0 < found[phase]["p99"] <= found[phase]["worst"] <= found[phase]["raw_worst"]
+
+
+@pytest.mark.slow
+def test_stall_probes_of_a_load_and_a_lora(tiny):
+    assert run_child("load_stalls", str(tiny))["load"]["ticks"] > 0
+    assert run_child("lora_stalls", "demo-sd", "demo-sd-neon")["lora"]["ticks"] > 0
+
+
+def test_models_page_probe_sees_the_scan_and_the_walk():
+    found = run_child("models_page", "50")
+    assert found["models_scan"]["ticks"] > 0
+    assert found["models_page"]["ticks"] > 0
 
 
 @pytest.mark.slow

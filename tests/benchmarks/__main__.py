@@ -19,7 +19,10 @@ from tests.benchmarks.rows import Row, crashed, skipped
 from tests.benchmarks.terms import Terms
 
 # The order of the work: what starts processes comes first, while this one is still small.
-AREAS = ("startup", "stalls", "library", "plan", "engine", "preview", "cancel")
+AREAS = (
+    "startup", "stalls", "library", "plan", "loading", "engine", "text", "lora", "streaming", "preview", "cancel",
+    "leaks",
+)  # fmt: skip
 DEMO = fingerprint.ROOT / "assets" / "demo" / "sd"
 
 

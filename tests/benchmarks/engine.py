@@ -16,6 +16,7 @@ from PIL import Image
 from pipelines.runtime import engine as runtime_engine
 from pipelines.runtime.worker import Engine
 from pipelines.spec.events import Event, ImageSaved, Stage, StageChanged, StepDone
+from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
@@ -86,7 +87,12 @@ class Clock:
 def engine_run(
     engine: Engine, record: ModelRecord, request: GenerationRequest, device: str
 ) -> tuple[Sample, list[Event]]:
-    clock = Clock(request.sampling.num_inference_steps, device)
+    return job_run(engine, job_for(record, request), device)
+
+
+def job_run(engine: Engine, job: Job, device: str) -> tuple[Sample, list[Event]]:
+    """What a step took, and all that was told."""
+    clock = Clock(job.request.sampling.num_inference_steps, device)
     told: list[Event] = []
 
     def emit(event: Event) -> None:
@@ -94,7 +100,7 @@ def engine_run(
         if isinstance(event, StepDone):
             clock.on_step(event.step)
 
-    engine.run(job_for(record, request), emit)
+    engine.run(job, emit)
     return clock.sample(), told
 
 

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from types import TracebackType
 
 from pipelines.runtime.worker import Engine, Worker
-from pipelines.spec.events import Event, JobFailed, StepDone, WorkerDied, WorkerReady, is_terminal
+from pipelines.spec.events import (
+    Event,
+    JobFailed,
+    Stage,
+    StageChanged,
+    StepDone,
+    WorkerDied,
+    WorkerReady,
+    is_terminal,
+)
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
@@ -91,3 +100,18 @@ def step_times(told: list[Told]) -> list[float]:
     """Seconds between one step's end and the next one's."""
     ends = [at for at, event in told if isinstance(event, StepDone)]
     return [b - a for a, b in itertools.pairwise(ends)]
+
+
+def stage_seconds(run: Callable[[Callable[[Event], None]], object]) -> dict[Stage, float]:
+    """Seconds of each stage of a job that tells its events to what `run` is given, until the next one began."""
+    told: list[Told] = []
+    run(lambda event: told.append((time.perf_counter(), event)))
+    ends = [
+        *((at, event.stage) for at, event in told if isinstance(event, StageChanged)),
+        (time.perf_counter(), None),
+    ]
+    found: dict[Stage, float] = {}
+    for (begin, stage), (end, _) in itertools.pairwise(ends):
+        assert stage is not None
+        found[stage] = found.get(stage, 0.0) + end - begin
+    return found

@@ -81,6 +81,12 @@ def request_for(record: ModelRecord, *, steps: int, seed: int = 0) -> Generation
     )
 
 
+def prompted(record: ModelRecord, number: int, seed: int) -> GenerationRequest:
+    """One step; each number has a prompt of its own."""
+    text = Prompt(text=f"a large red circle, variation {number}", negative="blurry")
+    return replace(request_for(record, steps=1, seed=seed), prompt=text)
+
+
 def job_for(record: ModelRecord, request: GenerationRequest, job_id: int = 1) -> Job:
     return Job(id=job_id, request=request, model=record)
 

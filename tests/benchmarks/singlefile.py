@@ -16,15 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.fullsize import measure
-from tests.benchmarks.pairs import AB, in_turns
+from tests.benchmarks.pairs import AB, Pairs, Sample, in_turns
 from tests.benchmarks.recognise import COLLECTION
 from tests.benchmarks.truesize.configs import MODELS
+
+if TYPE_CHECKING:
+    from pipelines.runtime.engine import Engine
 
 MAX_TIME_RATIO, MAX_MEMORY_RATIO = 1.1, 1.15
 _CHUNK = 1 << 24
@@ -135,29 +138,39 @@ def _fill(path: Path) -> None:
                 left -= len(piece)
 
 
-def _loads(name: str, file: Path, args: argparse.Namespace) -> int:
-    """A line of medians; 1 when a limit is passed."""
+def compared(name: str, file: Path, out: Path, dtype: str, pairs: int) -> Pairs:
+    """Our load of the file and `from_single_file`, in turns, each in a process of its own; keys as in `sampled`."""
     with tempfile.TemporaryDirectory() as config:
         _write_configs(CASES[name], Path(config))
 
-        def side(which: str) -> dict[str, float]:
+        def side(which: str) -> Sample:
             command = [
-                sys.executable, "-m", "tests.benchmarks.singlefile", "--out", args.out, "--child", which,
-                "--models", name, "--file", str(file), "--config", config, "--dtype", args.dtype,
+                sys.executable, "-m", "tests.benchmarks.singlefile", "--out", str(out), "--child", which,
+                "--models", name, "--file", str(file), "--config", config, "--dtype", dtype,
             ]  # fmt: skip
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
             sample = json.loads(done.stdout.splitlines()[-1])
             print(f"  {which:7}{json.dumps(sample)}", file=sys.stderr, flush=True)
             return sample
 
-        with file.open(
-            "rb", buffering=0
-        ) as whole:  # into the system's memory, or the first load alone pays for the disk
-            while whole.read(_CHUNK):
-                pass
+        read_through(file)  # into the system's memory, or the first load alone pays for the disk
         for which in ("ours", "theirs"):  # and their imports
             side(which)
-        pairs = in_turns(lambda: side("ours"), lambda: side("theirs"), args.pairs, AB)
+        return in_turns(lambda: side("ours"), lambda: side("theirs"), pairs, AB)
+
+
+def read_through(file: Path) -> float:
+    """Seconds in which the file is read from its begin to its end."""
+    start = time.perf_counter()
+    with file.open("rb", buffering=0) as whole:
+        while whole.read(_CHUNK):
+            pass
+    return time.perf_counter() - start
+
+
+def _loads(name: str, file: Path, args: argparse.Namespace) -> int:
+    """A line of medians; 1 when a limit is passed."""
+    pairs = compared(name, file, Path(args.out), args.dtype, args.pairs)
     failed = 0
     for key, limit in (("ready_s", MAX_TIME_RATIO), ("ready_cpu_s", MAX_TIME_RATIO), ("load_s", None)):
         ours, theirs = pairs.middles(key)
@@ -182,22 +195,31 @@ def _write_configs(case: Case, folder: Path) -> None:
     write_configs(MODELS[case.size], folder)
 
 
-def _ours(args: argparse.Namespace) -> dict[str, float]:
-    from pipelines.library.models import record_of
+def engine_for(out: str, dtype: str) -> Engine:
     from pipelines.runtime.engine import build
+    from pipelines.spec.options import EngineOptions
+
+    return build(EngineOptions(output_dir=out, device="cpu", dtype=dtype))
+
+
+def parts_of(engine: Engine, path: Path) -> Iterable[Any]:
+    """Of the model at `path`, loaded by the engine unless it has them."""
+    from pipelines.library.models import record_of
     from pipelines.spec.families import by_id
     from pipelines.spec.job import Job
-    from pipelines.spec.options import EngineOptions
     from pipelines.spec.request import GenerationRequest
 
-    record = record_of(Path(args.file))
-    engine = build(EngineOptions(output_dir=args.out, device="cpu", dtype=args.dtype))
+    record = record_of(path)
     job = Job(id=1, request=GenerationRequest(model=record.id), model=record)
-    family = by_id(record.family)
-    return _sample(lambda: engine.compute.load(job, family).parts.values())
+    return engine.compute.load(job, by_id(record.family)).parts.values()
 
 
-def _theirs(args: argparse.Namespace) -> dict[str, float]:
+def _ours(args: argparse.Namespace) -> Sample:
+    engine = engine_for(args.out, args.dtype)
+    return sampled(lambda: parts_of(engine, Path(args.file)))
+
+
+def _theirs(args: argparse.Namespace) -> Sample:
     import diffusers
     import torch
 
@@ -208,10 +230,10 @@ def _theirs(args: argparse.Namespace) -> dict[str, float]:
         getattr(diffusers, name)  # their modules are imported when they are first named
     dtype = getattr(torch, args.dtype)
     told: dict[str, Any] = {"config": args.config, "local_files_only": True, "torch_dtype": dtype}
-    return _sample(lambda: build.from_single_file(args.file, **told).components.values())
+    return sampled(lambda: build.from_single_file(args.file, **told).components.values())
 
 
-def _sample(load: Any) -> dict[str, float]:
+def sampled(load: Callable[[], Iterable[Any]]) -> Sample:
     """Seconds until the parts are there, and until every weight has been looked at; memory as a share of theirs."""
     import psutil
 

@@ -18,6 +18,7 @@ from desktop.model_lookup import Scanned
 from pipelines.library.model_notes import FILE
 from pipelines.spec.request import Sampling, Size
 from tests.desktop.conftest import make_model, settled
+from tests.desktop.models_walk import walk
 from tests.desktop.probe import BLOCKED_MS, Probe
 from tests.screens.model_library import write_models
 from widgets.model_entries import ModelFilter
@@ -352,25 +353,7 @@ def test_ten_thousand_models_are_found_shown_filtered_and_scrolled_without_a_gap
     with Probe() as probe:
         qtbot.waitUntil(lambda: page.table.total == 10_001, timeout=120_000)
         rest(qtbot, application)
-        for text in ("v", "ve", "velvet", "velvet sdxl", ""):
-            page.bar.search.setText(text)
-            QApplication.processEvents()
-        for column in range(page.table.columnCount()):
-            page.view._sort(column)
-            QApplication.processEvents()
-        page.setValue(ModelFilter(family="SDXL"))
-        bar = page.view.verticalScrollBar()
-        for step in range(50):
-            bar.setValue(bar.maximum() * step // 50)
-            QApplication.processEvents()
-        for row in range(0, 1000, 50):
-            page.view.choose(page.table.entry(row).record.path)
-            QApplication.processEvents()
-        page.clear_filter()
-        QApplication.processEvents()
-        for letter in "amber fl":
-            qtbot.keyClicks(page.bar.search, letter)
-            QApplication.processEvents()
+        walk(page)
         rest(qtbot, application)
     assert probe.worked_ms() < 100, sorted(probe.turns_ms)[-5:]
     assert probe.blocked_ms() < BLOCKED_MS, sorted(probe.gaps_ms)[-5:]

@@ -6,12 +6,13 @@ argv[1] is the model's folder.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from desktop.main_window import MainWindow
-from desktop.session import Engine, State
+from desktop.session import Engine, Session, State
 from pipelines.library import models
 from pipelines.spec.events import JobFinished
 from tests.benchmarks.children import answer
@@ -22,9 +23,21 @@ ASK_AGAIN_MS = 50
 
 
 class Watch(QObject):
-    def __init__(self, window: MainWindow) -> None:
+    """`phase` is from Generate on, with the request that `ask` has made of the panels, to the end of the job.
+
+    `until` is a text of the session's state at which the phase ends before that.
+    """
+
+    def __init__(
+        self,
+        window: MainWindow,
+        phase: str = "sampling",
+        ask: Callable[[Session], None] = lambda session: None,
+        until: str = "",
+    ) -> None:
         super().__init__(window)
         self._session = window.session
+        self._phase, self._ask, self._until = phase, ask, until
         self._ticker = Ticker(self)
         self._asking = QTimer(self, interval=ASK_AGAIN_MS)
         self._asking.timeout.connect(self._generate)
@@ -43,19 +56,27 @@ class Watch(QObject):
         if state.engine is Engine.READY and self._ticker.phase == "import":
             self._ticker.phase = ""
             self._asking.start()
+        if self._until and state.text == self._until:
+            self._end()
 
     @Slot()
     def _generate(self) -> None:
         """Until the models are listed, nothing comes of it."""
+        if not self._session.records():
+            return
+        self._ask(self._session)
         self._session.generate()
         if self._session.state.busy:
             self._asking.stop()
-            self._ticker.phase = "sampling"
+            self._ticker.phase = self._phase
 
     @Slot(object)
     def _ended(self, event: object) -> None:
         if not isinstance(event, JobFinished):
             sys.exit(str(event))
+        self._end()
+
+    def _end(self) -> None:
         self._ticker.phase = ""
         answer(net=RunQueue.known(), **self._ticker.summary())
 
