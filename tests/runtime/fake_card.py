@@ -11,19 +11,24 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime.card import Card
+from pipelines.runtime.compute import Compute
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.text.prompts import PromptEncoder
 
 
 class Memory:
-    """What lies on the card: rooms of weights, and whatever computing makes. Raises OutOfMemoryError above `limit`."""
+    """What lies on the card: rooms of weights, and whatever computing makes. Raises OutOfMemoryError above `limit`.
+
+    `most` is since the last mark of the card, `ever` since it was made.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.used = self.most = 0
+        self.used = self.most = self.ever = 0
 
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
         """Counted until nobody holds its storage any more."""
@@ -32,7 +37,7 @@ class Memory:
         if self.used + size > self.limit:
             raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {size} bytes")
         self.used += size
-        self.most = max(self.most, self.used)
+        self.most, self.ever = max(self.most, self.used), max(self.ever, self.used)
         weakref.finalize(storage, self._give_back, size)
         return tensor
 
@@ -111,3 +116,19 @@ def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = Tru
         if decode:
             patch.setattr(decoding, "decode", counted(decoding.decode))
         yield
+
+
+def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
+    """What is loaded straight to the card takes room there as well."""
+    load_all, known = compute.load_all, WeakIdKeyDictionary()
+
+    def loading(job, roles, meter):
+        models = load_all(job, roles, meter)
+        for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
+            for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
+                if weight not in known:
+                    known[weight] = True
+                    card.memory.take(weight)
+        return models
+
+    return loading
