@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.library.tree_settings import invoke_folders, swarm_roots
 from pipelines.spec.errors import ModelError
 from pipelines.spec.record import Kind
 
@@ -162,6 +163,8 @@ def _tree_of(root: Path) -> Tree | None:
     if tool.name == "ComfyUI":
         named = _named(home, problems)
         places = [*named, *places]
+    if tool.name in _ELSEWHERE:
+        places += _elsewhere(tool.name, home, problems)
     unique = {place.path: place for place in reversed(places)}
     return Tree(tool.name, root, tuple(reversed(unique.values())), tuple(problems))
 
@@ -187,6 +190,28 @@ def _tops(tool: _Tool, home: Path, problems: list[str]) -> Iterator[Path]:
         except ModelError as error:
             problems.append(str(error))
     yield from (top for top in tops if os.path.isdir(top) and not is_drive(top))
+
+
+# What else a program's settings name: the file, and who reads it.
+_ELSEWHERE: dict[str, tuple[str, Callable[[Path, Path], Iterator[Path]]]] = {
+    "SwarmUI": ("Data/Settings.fds", swarm_roots),
+    "InvokeAI": ("databases/invokeai.db", lambda database, _home: invoke_folders(database)),
+}
+
+
+def _elsewhere(tool: str, home: Path, problems: list[str]) -> list[Place]:
+    """Folders that are there, each with what its own folders are called."""
+    name, read = _ELSEWHERE[tool]
+    if not (home / name).is_file():
+        return []
+    try:
+        found = [
+            folder for folder in read(home / name, home) if os.path.isdir(folder) and not is_drive(folder)
+        ]
+    except ModelError as error:
+        problems.append(str(error))
+        return []
+    return [place for folder in found for place in _places(Path(os.path.abspath(folder)))]
 
 
 def is_drive(folder: Path) -> bool:

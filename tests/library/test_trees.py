@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -336,3 +339,62 @@ def test_one_odd_value_costs_that_tree_alone(tmp_path, text):
     folders = expanded([tmp_path / "tool", tmp_path / "mine"])
     assert tmp_path / "mine" in folders
     assert not any(os.path.realpath(folder) == "/" for folder in folders)
+
+
+def swarm(root: Path, settings: str) -> Path:
+    (root / "Models").mkdir(parents=True, exist_ok=True)
+    (root / "SwarmUI.sln").touch()
+    (root / "Data").mkdir()
+    (root / "Data" / "Settings.fds").write_text(settings)
+    return root
+
+
+def test_the_model_roots_that_swarmui_is_told_of(tmp_path):
+    file(tmp_path / "swarm" / "other" / "Lora" / "near.safetensors", kohya(768))
+    file(tmp_path / "far away" / "Lora" / "far.safetensors", kohya(768))
+    folders = f"Models;other;{tmp_path}/far away;/nowhere"
+    settings = f"# Paths\nPaths:\n\tModelRoot: {folders}\n\tSDModelFolder: Stable-Diffusion\n"
+    root = swarm(tmp_path / "swarm", settings)
+    assert {record.title for record in scan([root])} == {"far", "near"}
+    tree = tree_of(root)
+    assert tree is not None
+    assert tree.problems == ()
+    assert next(p.kind for p in tree.places if p.path == tmp_path / "far away" / "Lora") is Kind.LORA
+
+
+def invoke(root: Path, configs: list[str]) -> Path:
+    (root / "models").mkdir(parents=True, exist_ok=True)
+    (root / "databases").mkdir()
+    with contextlib.closing(sqlite3.connect(root / "databases" / "invokeai.db")) as database, database:
+        database.execute("CREATE TABLE models (id TEXT PRIMARY KEY, config TEXT NOT NULL)")
+        database.executemany("INSERT INTO models VALUES (?, ?)", list(enumerate(configs)))
+    return root
+
+
+def test_models_that_invokeai_uses_where_they_lie(tmp_path):
+    far = file(tmp_path / "far" / "flower.safetensors", kohya(768))
+    file(tmp_path / "invoke" / "models" / "abc" / "near.safetensors", kohya(768))
+    odd = [
+        '{"path": 3}',
+        "[]",
+        "no json",
+        '{"path": "abc/near.safetensors"}',
+        '{"path": "/nowhere/x.safetensors"}',
+    ]
+    root = invoke(tmp_path / "invoke", [json.dumps({"path": str(far)}), *odd])
+    before = sorted(path.name for path in (root / "databases").iterdir())
+    assert {record.title for record in scan([root])} == {"flower", "near"}
+    assert sorted(path.name for path in (root / "databases").iterdir()) == before, (
+        "nothing is written beside it"
+    )
+
+
+def test_a_damaged_list_of_invokeai_costs_itself_alone(tmp_path):
+    file(tmp_path / "invoke" / "models" / "abc" / "near.safetensors", kohya(768))
+    root = invoke(tmp_path / "invoke", [])
+    (root / "databases" / "invokeai.db").write_bytes(b"not a database" * 100)
+    tree = tree_of(root)
+    assert tree is not None
+    assert len(tree.problems) == 1
+    assert "invokeai.db" in tree.problems[0]
+    assert [record.title for record in scan([root])] == ["near"]
