@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import diffusers
 import psutil
@@ -114,9 +115,16 @@ class Compute:
         return model
 
     def memory(self) -> MemoryChanged:
-        held = holders(self.store.parts(), self._titles, self.prompts.size_bytes)
+        held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)
         device = self.card.device
         return MemoryChanged(device_name=devices.name_of(device), card=devices.room_of(device), holders=held)
+
+    def _where(self, item: tuple[PartKey, Any]) -> tuple[PartKey, int, int]:
+        """Of a part in the store, its bytes in RAM and on the card."""
+        key, part = item
+        size = self.store.size_of(key)
+        ram, card = self.lodging.lies(part) or ((0, size) if self.card.apart else (size, 0))
+        return key, ram, card
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""

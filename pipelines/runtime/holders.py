@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from pipelines.runtime.components import PartKey
 from pipelines.runtime.placement_words import part_name
@@ -16,22 +13,20 @@ PROMPTS = "Prompts read so far"
 
 
 def holders(
-    parts: Iterable[tuple[PartKey, Any]], titles: Mapping[PartKey, str], prompts: int
+    parts: Iterable[tuple[PartKey, int, int]], titles: Mapping[PartKey, str], prompts: int
 ) -> tuple[Holder, ...]:
-    """The largest first. `titles` are those of the models that the parts were loaded for, `prompts` bytes in RAM."""
-    found = [holder for key, part in parts for holder in _of_part(_name(key, titles), part)]
+    """The largest first. `parts` with their bytes in RAM and on the card: one that streams lies in both.
+
+    `titles` are those of the models that the parts were loaded for, `prompts` bytes in RAM.
+    """
+    found = [holder for key, ram, card in parts for holder in _of_part(_name(key, titles), ram, card)]
     found += [Holder(name=PROMPTS, size_bytes=prompts)] if prompts else []
     return tuple(sorted(found, key=lambda holder: -holder.size_bytes))
 
 
-def _of_part(name: str, part: Any) -> Iterator[Holder]:
-    """A part that streams lies in both memories; what has no tensors, such as a tokenizer, takes next to nothing."""
-    if not isinstance(part, torch.nn.Module):
-        return
-    sizes = {True: 0, False: 0}
-    for tensor in (*part.parameters(), *part.buffers()):
-        sizes[tensor.device.type not in ("cpu", "meta")] += tensor.nbytes
-    for on_card, size in sizes.items():
+def _of_part(name: str, ram: int, card: int) -> Iterator[Holder]:
+    """What has no tensors, such as a tokenizer, takes next to nothing."""
+    for on_card, size in ((True, card), (False, ram)):
         if size:
             yield Holder(name=name, size_bytes=size, on_card=on_card)
 

@@ -68,6 +68,11 @@ class Lodging:
         if guest := self._guests.pop(id(part), None):
             self._send(guest)
 
+    def lies(self, part: object) -> tuple[int, int] | None:
+        """Bytes in RAM and on the card; None for a part without a home."""
+        guest = self._guests.get(id(part))
+        return (guest.home.size_bytes, guest.on_card) if guest else None
+
     @property
     def on_card(self) -> int:
         """Bytes."""

@@ -1,7 +1,5 @@
 """Who holds memory, told by the real engine."""
 
-import torch
-
 from pipelines.runtime.components import PartKey
 from pipelines.runtime.holders import PROMPTS, holders
 from pipelines.spec.events import ImageSaved, MemoryChanged
@@ -37,9 +35,8 @@ def test_free_lets_go_of_everything(engine, tiny_model):
 
 
 def test_the_largest_comes_first_and_what_nobody_named_has_its_folder():
-    small, large = torch.nn.Linear(4, 4), torch.nn.Linear(40, 40)
-    parts = [(PartKey(f"/models/{n}", (), "", "cpu"), p) for n, p in (("a", small), ("b", large))]
-    found = holders([*parts, (PartKey("/models/words", (), "", "cpu"), object())], {}, 0)
+    parts = [(PartKey(f"/models/{n}", (), "", "cpu"), size, 0) for n, size in (("a", 80), ("b", 6560))]
+    found = holders([*parts, (PartKey("/models/words", (), "", "cpu"), 0, 0)], {}, 0)
     assert [(holder.name, holder.size_bytes) for holder in found] == [("b", 6560), ("a", 80)]
     assert not any(holder.on_card for holder in found)
 
