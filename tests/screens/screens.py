@@ -253,7 +253,7 @@ SCREENS = (
     Screen("unfinished", unfinished, USUAL),
     Screen("card-fits", fits, BOTH),
     Screen("card-streams", streams, BOTH),
-    Screen("card-too-large", too_large, BOTH),
+    Screen("card-too-large", too_large, (*USUAL, *BOTH)),
     Screen("card-undo", undo, BOTH),
     Screen("card-next", next_one, BOTH),
     Screen("card-no-model", empty, BOTH, has_model=False),
