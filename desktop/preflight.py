@@ -159,7 +159,8 @@ class Preflight(QObject):
     def _request_changed(self, request: GenerationRequest) -> None:
         if self._undo is not None:
             change, _before, after = self._undo
-            if change.undone(request, after) != request:  # somebody changed it by hand meanwhile
+            # Somebody changed it by hand meanwhile, or chose another model, which it was not done for.
+            if request.model != after.model or change.undone(request, after) != request:
                 self._forget_undo()
         self.plan()
 
@@ -199,7 +200,8 @@ class Preflight(QObject):
         after = cheaper.change.applied(before)
         self._undo = (cheaper.change, before, after)
         self._session.set_request(after)
-        self._card.set_undo(_before(cheaper.change, before))
+        # A plan is shown until there is a newer one: what it offers may not be for the request of now.
+        self._card.set_undo(_before(cheaper.change, before) if self._undo is not None else "")
 
     @Slot()
     def _take_back(self) -> None:

@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     except EngineError:
         raise
     except OSError as error:
-        raise ModelError(f"{out} could not be written: {error.strerror}.", "Check the drive.") from error
+        why = error.strerror or "not all of it went onto the drive"  # numpy's own errors give no reason
+        raise ModelError(f"{out} could not be written: {why}.", "Is the drive full?") from error
     report = _report(record, out, int(args.prompts), args) if args.report else None
     size = out.stat().st_size
     if args.json:

@@ -46,8 +46,8 @@ def stamp_of(folder: Path) -> Stamp:
 class ComponentStore:
     """`free_bytes` tells the free memory where parts lie. `loads` counts what was really loaded.
 
-    `left` hears of each part that is let go. Parts of the same content are one part, known by the key of the model that
-    brought it (part_plan.py compares them).
+    `left` hears of each part that is let go; one that `is_held` does not leave to make room. Parts of the same content
+    are one part, known by the key of the model that brought it (part_plan.py compares them).
     """
 
     def __init__(
@@ -55,10 +55,12 @@ class ComponentStore:
         free_bytes: Callable[[], int],
         release: Callable[[], None],
         left: Callable[[Any], None] = lambda part: None,
+        is_held: Callable[[PartKey], bool] = lambda key: False,
     ) -> None:
         self._free_bytes = free_bytes
         self._release = release
         self._left = left
+        self._is_held = is_held
         self._parts: OrderedDict[PartKey, Any] = OrderedDict()
         self._kinds: dict[PartKey, str] = {}  # of the parts that others may share
         self._sizes: dict[PartKey, int] = {}  # a network has thousands of tensors to count
@@ -136,5 +138,8 @@ class ComponentStore:
 
     def _make_room(self, wanted: int) -> None:
         """Twice the file: fp16 weights become float32 on the CPU, and a picture needs room as well."""
-        while self._parts and self._free_bytes() < 2 * wanted:
-            self.drop([next(iter(self._parts))])
+        while self._free_bytes() < 2 * wanted:
+            oldest = next((key for key in self._parts if not self._is_held(key)), None)
+            if oldest is None:
+                return
+            self.drop([oldest])

@@ -53,10 +53,11 @@ class Compute:
         self.card = where or card(devices.choose(options.device))
         self.name = str(self.card.device)
         self.lodging = Lodging(self.card.mover)
-        self.store = ComponentStore(self._free, self.card.release, self.lodging.forget)
+        self.store = ComponentStore(self._free, self.card.release, self.lodging.forget, self._is_held)
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
         self._stages: Stages | None = None
+        self._models: list[Model] = []  # of the job at hand
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
@@ -70,8 +71,7 @@ class Compute:
         changed = any(each.wanted(job.request) for each in CONDITIONERS)
         self._stages = Stages(placement, self.lodging, self.store, job.model.family, changed)
         self._loader.in_ram = self._stages.waits_in_ram
-        self.lodging.send()
-        self._make_room(job, placement)
+        self.lodging.keep([place for place in placement.parts if place.always])
 
     @property
     def stages(self) -> Stages:
@@ -91,6 +91,8 @@ class Compute:
         `meter` knows before the first part is read what is read now in all, ControlNets and the like with it.
         """
         models = [self._model(job, role.record, role.family, meter) for role in roles]
+        self._models = models
+        self._make_room(job, models)
         wanted = [self._at_once(role, model) for role, model in zip(roles, models, strict=True)]
         for model, names in zip(models, wanted, strict=True):
             self._loader.expect(model, names, meter)
@@ -239,6 +241,7 @@ class Compute:
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""
+        self._models = []
         self.lodging.send()
 
     def drop_caches(self) -> None:
@@ -246,15 +249,39 @@ class Compute:
         self.prompts.clear()
         self.store.clear()
 
-    def _make_room(self, job: Job, placement: Placement) -> None:
-        """What other jobs have left leaves, the oldest first, as far as this one needs the memory."""
-        own = tuple(record.path for record in (job.model, job.refiner, *job.parts.values()) if record)
+    def _make_room(self, job: Job, models: Sequence[Model]) -> None:
+        """What other jobs have left leaves, the oldest first, as far as this one needs the memory.
+
+        Also what is of the same model, but in other weights or of files that were replaced.
+        """
+        placement, own = self.stages.placement, {key for model in models for key in model.keys.values()}
+        beside = {record.path for record in job.parts.values()} | {str(p) for p, _ in networks_beside(job)}
+        foreign = {key: part for key, part in self.store.parts() if not (key in own or key.folder in beside)}
+        for part in foreign.values():
+            self.lodging.leave(part)
+        if self.stages.waits_in_ram:
+            self._leave_card(models)
         parts = self._lying()
-        mine = sum(size for key, size in parts if key.folder.startswith(own))
-        others = [key for key, size in parts if size and not key.folder.startswith(own)]
+        mine = sum(size for key, size in parts if key not in foreign)
+        others = [key for key, size in parts if size and key in foreign]
         wanted = placement.peak_vram if placement.device else placement.peak_ram
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
+
+    def _leave_card(self, models: Sequence[Model]) -> None:
+        """What a job before has loaded to the card gets a home; this one may not even ask for it."""
+        for model in models:
+            for name, key in model.keys.items():
+                if key not in self.store or not isinstance(self.store.part(key), torch.nn.Module):
+                    continue
+                if self.stages.at_once or not name.startswith("text_encoder"):
+                    self.lodging.house(self.store.part(key))
+                elif not self.lodging.has(self.store.part(key)):
+                    self.store.drop([key])
+
+    def _is_held(self, key: PartKey) -> bool:
+        """Whether the job at hand has this part: its memory would not be free without the store's hold of it."""
+        return any(key == model.keys[name] for model in self._models for name in model.parts.got)
 
     def _lying(self) -> list[tuple[PartKey, int]]:
         """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""

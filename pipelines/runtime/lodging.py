@@ -63,6 +63,18 @@ class Lodging:
             if key not in kept and guest.place is not None and (always or not guest.place.always):
                 self._send(guest)
 
+    def keep(self, places: Iterable[Place]) -> None:
+        """Home with all that do not lie on the card as one of these says."""
+        kept = set(places)
+        for guest in self._guests.values():
+            if guest.place is not None and guest.place not in kept:
+                self._send(guest)
+
+    def leave(self, part: object) -> None:
+        """Home with it, if it has one."""
+        if guest := self._guests.get(id(part)):
+            self._send(guest)
+
     def forget(self, part: object) -> None:
         """The part is not needed any more, nor its home."""
         if guest := self._guests.pop(id(part), None):

@@ -27,6 +27,11 @@ class Parts(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._loads)
 
+    @property
+    def got(self) -> tuple[str, ...]:
+        """Those that are there."""
+        return tuple(self._got)
+
     def ready(self, names: Iterable[str]) -> None:
         """Loads those of these that the model has."""
         for name in names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -46,3 +47,21 @@ def test_a_file_that_is_there_stays(tmp_path, capsys):
     assert commands.main(["quantize", "demo-sd", "--to", "int8", "--out", str(out), "--json"]) == 2
     assert "there already" in told(capsys)["message"]
     assert out.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit for the size of a file")
+@pytest.mark.parametrize(("bits", "end"), [("int4", "gguf"), ("fp8", "safetensors")])
+def test_a_drive_that_takes_no_more_is_told_as_such_and_nothing_is_left(tmp_path, capsys, bits, end):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, before[1]))
+    try:
+        command = ["quantize", "demo-sd", "--to", bits, "--out", str(tmp_path / f"x.{end}"), "--json"]
+        assert commands.main(command) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    answer = told(capsys)
+    assert "None" not in answer["message"]
+    assert "full" in answer["hint"]
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """The card under Generate and the gauge, in the whole window with a scripted engine on a card of the test's own."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -8,9 +9,9 @@ from desktop.planner import Planner
 from pipelines.library.runs import runs_of
 from pipelines.spec.events import MemoryChanged
 from pipelines.spec.memory import Holder, Room
-from pipelines.spec.outlook import Outlook
+from pipelines.spec.outlook import Change, Cheaper, Outlook
 from pipelines.spec.request import Prompt, Size
-from tests.desktop.conftest import write_json
+from tests.desktop.conftest import make_model, write_json
 from widgets.memory_gauge import lines
 from widgets.preflight_card import NO_CARD
 
@@ -83,6 +84,27 @@ def test_undo_goes_once_the_size_was_changed_by_hand(ready, qtbot):
     planned(application, qtbot)
     application.window.card._buttons[0].click()
     application.window.panels["size"].setValue(Size(width=64, height=64))
+    assert not application.window.card._undo.isVisible()
+
+
+def test_undo_goes_with_the_model_that_it_was_for(ready, model_root):
+    make_model(model_root / "other", "Other model")
+    application = ready(on_card(900))
+    session, card = application.session, application.window.card
+    first, second = (record.id for record in session.records() if "model" in record.title)
+    session.set_request(replace(session.request(), model=first))
+    application.preflight._choose(Cheaper(words="", plan="", change=Change(weights="int8")))
+    assert card._undo.isVisible()
+    session.set_request(replace(session.request(), model=second))
+    assert not card._undo.isVisible()
+
+
+def test_an_offer_that_does_not_suit_the_request_of_now_leaves_nothing_to_undo(ready):
+    """The card shows the last plan until the next one is there."""
+    application = ready(on_card(900))
+    before = application.session.request()
+    application.preflight._choose(Cheaper(words="", plan="", change=Change(size=Size(width=3, height=64))))
+    assert application.session.request() == before
     assert not application.window.card._undo.isVisible()
 
 

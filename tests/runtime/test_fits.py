@@ -215,3 +215,45 @@ def test_nothing_stays_on_the_card_that_is_not_planned_to(draw, records):
     small.engine.free()
     assert small.card.memory.used == 0
     assert small.engine.compute.lodging._guests == {}
+
+
+def test_what_is_on_the_card_for_another_job_leaves_in_time(draw, records):
+    """Another model's parts, the same model's in other weights, and those of a folder whose name begins alike."""
+    sd, flux = job_for(records["demo-sd"]), job_for(records["demo-flux"], 2)
+    sdxl, packed = job_for(records["demo-sdxl"], 3), job_for(records["demo-sd"], 4, weights="int8")
+    roomy = draw(sd, flux, sdxl, packed)
+    most = roomy.takes(sd)
+    for first, second, limit in (
+        (sd, flux, int(0.95 * most)), (sdxl, sd, roomy.takes(sdxl) + 10**5), (sd, packed, most + 10**5),
+    ):  # fmt: skip
+        small = draw(first, second, limit=limit, seen=measured(roomy))
+        assert small.marks == [(), ()], (first.request.model, second.request.model)
+
+
+def test_a_larger_picture_is_not_drawn_beside_what_the_smaller_one_left_on_the_card(draw, records):
+    small, large = job_for(records["demo-sd"], side=64), job_for(records["demo-sd"], 2, side=192)
+    roomy = draw(small, large)
+    limit = int(1.1 * roomy.takes(small))
+    told = draw(small, large, limit=limit, seen=measured(roomy))
+    assert told.error is None
+    assert told.rungs[0] < told.rungs[-1]
+    assert told.marks == [(), ()]
+
+
+def test_parts_of_the_job_at_hand_come_to_the_card_also_when_ram_is_short(draw, records, out):
+    """The store makes room for each part that is read, but not by those that the job has: they have to be brought."""
+    job = job_for(records["demo-sd"])
+    roomy = draw(job)
+    settings = options(out, dtype="float32")
+    compute = Compute(settings, FakeCard(int(0.8 * roomy.takes(job))))
+    compute._usage.seen = measured(roomy)
+    compute.store._free_bytes = lambda: 0
+    brought, bring = set(), compute.lodging.bring
+
+    def bringing(part, place):
+        brought.add(place.name)
+        bring(part, place)
+
+    compute.lodging.bring = bringing
+    run(Engine(compute, settings), job)
+    assert brought == {"text_encoder", "unet", "vae"}
