@@ -14,7 +14,7 @@ from widgets.field import Field, column, row
 from widgets.metrics import XS, TextSize
 from widgets.model_choice import ModelChoice
 from widgets.model_choices import ID, NOTE
-from widgets.plain import Label, plain_tooltip
+from widgets.plain import ElidedLabel, plain_tooltip
 
 _TIP = "The model that draws the picture. Each was trained on other pictures and has its own style. Type to search."
 _BROWSE_TIP = "See all models, what they are and why one cannot be used. (Ctrl+M)"
@@ -35,7 +35,7 @@ class ModelPanel(QWidget):
         line = row(self._choice, self._browse, spacing=XS)
         line.setStretch(0, 1)
         self._field = Field("Model", line, {"model": self._choice})
-        self._note = Label("", TextSize.SMALL, muted=True, wrap=True)
+        self._note = ElidedLabel("", TextSize.SMALL, muted=True)
         self._records: tuple[ModelRecord, ...] = ()
         self._favourites: Set[str] = frozenset()
         self._recent: Sequence[str] = ()
