@@ -18,7 +18,7 @@ from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.record import Kind
-from pipelines.spec.request import GenerationRequest, LoraInput, Prompt, Size
+from pipelines.spec.request import GenerationRequest, IpAdapterInput, LoraInput, Prompt, Size
 from pipelines.spec.weights import NAMES
 from tests.benchmarks.scoring import judge, read
 from tests.runtime.conftest import run
@@ -93,6 +93,21 @@ def test_a_lora_draws_its_style_on_packed_weights(engine, weights):
 
 
 NEON = ("demo-sd-neon", 1.0)
+
+
+@pytest.mark.parametrize("weights", NAMES)
+def test_a_picture_prompt_is_seen_beside_packed_weights(engine, weights, tmp_path):
+    adapter = record_of(demo_root() / "sd-ip-adapter" / "sd-ip-adapter.safetensors")
+    Image.new("RGB", (128, 128), "lime").save(tmp_path / "shown.png")
+
+    def shown(weights: str) -> np.ndarray:
+        job = job_of("sd", weights)
+        given = IpAdapterInput(model=adapter.id, path=str(tmp_path / "shown.png"), scale=1.0)
+        request = replace(job.request, ip_adapters=(given,))
+        return drawn(engine, replace(job, request=request, parts={adapter.id: adapter})).astype(float)
+
+    whole, packed, blind = shown(""), shown(weights), drawn(engine, job_of("sd", weights)).astype(float)
+    assert np.abs(packed - whole).mean() < 0.5 * np.abs(packed - blind).mean()
 
 
 def test_packed_weights_that_stream_draw_the_same(engine):

@@ -94,7 +94,10 @@ def _expected(unet: Any) -> dict[str, tuple[int, ...]]:
     reading = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     layers = [unet.get_submodule(name.removesuffix(".processor")).to_k for name in reading]
     return {
-        f"{2 * n + 1}.{half}.weight": tuple(layer.weight.shape)
+        f"{2 * n + 1}.{half}.weight": (
+            layer.out_features,
+            layer.in_features,
+        )  # packed weights have other shapes
         for n, layer in enumerate(layers)
         for half in ("to_k_ip", "to_v_ip")
     }
