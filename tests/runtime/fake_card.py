@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime.card import Card
+from pipelines.runtime.compute import Compute
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.text.prompts import PromptEncoder
 
@@ -111,3 +113,19 @@ def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = Tru
         if decode:
             patch.setattr(decoding, "decode", counted(decoding.decode))
         yield
+
+
+def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
+    """What is loaded straight to the card takes room there as well."""
+    load_all, known = compute.load_all, WeakIdKeyDictionary()
+
+    def loading(job, roles, meter):
+        models = load_all(job, roles, meter)
+        for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
+            for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
+                if weight not in known:
+                    known[weight] = True
+                    card.memory.take(weight)
+        return models
+
+    return loading

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
-from torch.utils.weak import WeakIdKeyDictionary
 
 from pipelines.library.models import demo_root, scan
 from pipelines.runtime import preflight
@@ -24,7 +21,7 @@ from pipelines.spec.measured import Measured
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, LoraInput, Prompt, Refiner, Sampling, Size
 from tests.runtime.conftest import options, run
-from tests.runtime.fake_card import FakeCard, counting
+from tests.runtime.fake_card import FakeCard, counting, counting_weights
 
 ROOMY = 2**32
 FAMILIES = ("demo-sd", "demo-sd-v", "demo-sdxl", "demo-flux")
@@ -104,22 +101,6 @@ def draw(torch_engine, out, monkeypatch) -> Callable[..., Seen]:
         return told
 
     return drawing
-
-
-def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
-    """What is loaded straight to the card takes room there as well."""
-    load_all, known = compute.load_all, WeakIdKeyDictionary()
-
-    def loading(job, roles, meter):
-        models = load_all(job, roles, meter)
-        for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
-            for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
-                if weight not in known:
-                    known[weight] = True
-                    card.memory.take(weight)
-        return models
-
-    return loading
 
 
 def measured(roomy: Seen) -> tuple[Measured, ...]:
