@@ -325,6 +325,92 @@ def test_a_leak_is_found_in_noise():
     assert found.lo < 100 / 600 < found.hi  # 1 MB a job over the first look's 600 MB
 
 
+def test_the_work_of_a_step_is_the_published_one_and_lies_in_the_blocks():
+    import torch
+
+    from tests.benchmarks.truesize.configs import SD15
+    from tests.benchmarks.truesize.flops import step_flops
+    from tests.benchmarks.truesize.writing import on_meta
+
+    network = on_meta(SD15.parts["unet"])
+    assert network is not None
+    whole, blocks = step_flops(network.to(torch.bfloat16), 512, 77)
+    assert whole == pytest.approx(1.607e12, rel=0.001)
+    assert min(blocks) > 0
+    assert 0.85 * whole < sum(blocks) < whole
+
+
+def test_the_clock_says_what_a_step_takes_on_a_card_that_is_not_here():
+    from dataclasses import replace
+
+    from pipelines.runtime.activations import FLUX
+    from pipelines.spec.blocks import Block
+    from pipelines.spec.sizes import Network, Shape
+    from tests.benchmarks.clock import GIB, Case, Rates, predicted
+
+    blocks = tuple(Block(name=f"transformer_blocks.{i}", size_bytes=GIB // 4) for i in range(40))
+    network = Network(name="transformer", blocks=blocks)
+    case = Case("flux", "transformer", "bf16", Shape(width=1024, height=1024, tokens=512), FLUX)
+    work, slow = (10**12,) * 40, Rates("slow", 40e12, 1e15)
+    whole = predicted(network, work, case, slow, 24 * GIB)
+    assert (whole.streamed, whole.step_s) == (0, pytest.approx(1.0))
+    hidden = predicted(network, work, case, slow, 6 * GIB)
+    assert hidden.streamed > 5 * GIB
+    assert hidden.step_s == pytest.approx(1.0, rel=1e-3)
+    bus = predicted(network, work, case, replace(slow, bus=1e9), 6 * GIB)
+    assert bus.bound_s == bus.streamed / 1e9
+    assert 1 <= bus.step_s / bus.bound_s < 1.15
+    with pytest.raises(ValueError, match="does not fit"):
+        predicted(network, work, case, slow, GIB)
+
+
+def test_small_cards_draw_the_same_and_no_more_than_was_predicted(tmp_path, terms):
+    from tests.benchmarks.engine import options_for
+    from tests.benchmarks.small_cards import card_rows
+
+    found = {r.name: r for r in card_rows(options_for(terms, tmp_path, dtype="float32"), quick=True)}
+    assert list(found) == ["streaming.peak_most", "streaming.peak_least", "streaming.pictures"]
+    assert found["streaming.pictures"].value == 0
+    assert found["streaming.pictures"].n == 2
+    predicted = found["streaming.peak_least"].value
+    assert predicted is not None
+    assert 1 <= predicted < 1.2
+
+
+@pytest.mark.parametrize(
+    ("model", "storage"), [("sd15", "plain"), ("sdxl", "plain"), ("flux", "plain"), ("flux", "fp8")]
+)
+def test_every_way_to_place_a_denoiser_computes_the_same(model, storage):
+    from tests.benchmarks.placed import WAYS, Trial, tried
+
+    ways = [*WAYS] if storage == "plain" else ["resident", "ours"]
+    found = {
+        way: tried(Trial(model=model, way=way, side=64, storage=storage, steps=2, tiny=True)) for way in ways
+    }
+    assert len({each["digest"] for each in found.values()}) == 1
+    assert all(len(each["steps"]) == 2 and min(each["steps"]) > 0 for each in found.values())
+    assert found["ours"]["streamed"] > 0
+
+
+@pytest.mark.slow
+def test_device_rows_come_from_a_process_for_each_plan(terms):
+    from tests.benchmarks.streaming import QUICK, device_rows
+
+    found = {r.name: r for r in device_rows(terms, QUICK[:1])}
+    whats = ("resident", "8_bound", "8_equal", "8_group", "8_sequential", "8_model_offload")
+    assert list(found) == [f"streaming.flux_{what}" for what in whats]
+    assert all(r.status == "ok" for r in found.values())
+    assert found["streaming.flux_8_equal"].value == 0
+
+
+def test_a_plan_that_fails_is_an_answer():
+    from tests.benchmarks.placed import Trial
+    from tests.benchmarks.streaming import run
+
+    found = run(Trial(model="flux", way="nonsense", side=64, tiny=True))
+    assert found == {"error": "KeyError: 'nonsense'"}
+
+
 def test_the_baseline_is_what_diffusers_pipeline_draws(tiny):
     import torch
 
