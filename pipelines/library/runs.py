@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
 from pipelines.spec.run_time import Run, Work
@@ -76,7 +77,7 @@ class Runs:
         """The newest first."""
         with self._lock, as_engine_error(self._path, _WHAT):
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM run ORDER BY id DESC").fetchall()
-        return tuple(_run(*row) for row in rows)
+        return tuple(_run(*row) for row in rows if _is_sound(row))
 
     def close(self) -> None:
         with self._lock:
@@ -98,7 +99,17 @@ def runs_of(folder: Path) -> tuple[Run, ...]:
     except Exception as error:
         _LOG.warning("%s: %s", path, error)
         return ()
-    return tuple(_run(*row) for row in rows)
+    return tuple(_run(*row) for row in rows if _is_sound(row))
+
+
+def _is_sound(row: tuple[Any, ...]) -> bool:
+    """SQLite keeps a text in a column of numbers, and what cannot be was not written here: no estimate stands on it."""
+    words, numbers = (*row[:3], row[7]), (*row[3:7], *row[8:])
+    return (
+        all(isinstance(word, str) for word in words)
+        and all(isinstance(number, int | float) for number in numbers)
+        and min(row[3:7]) > 0
+    )
 
 
 def _run(

@@ -68,3 +68,13 @@ def test_looking_makes_nothing_and_fails_at_nothing(tmp_path):
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / FILE).write_bytes(b"no database")
     assert runs_of(tmp_path) == ()
+
+
+@pytest.mark.parametrize("odd", ["branches = 0", "width = 'wide'", "denoise_s = 'long'", "evaluations = -1"])
+def test_a_row_that_cannot_be_costs_itself_alone(path, odd):
+    with closing(Runs(path)) as runs:
+        runs.add(RUN)
+        runs.add(RUN)
+        runs._connection.execute(f"UPDATE run SET {odd} WHERE id = 1")
+        assert runs.all() == (RUN,)
+    assert runs_of(path.parent) == (RUN,)
