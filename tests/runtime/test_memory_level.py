@@ -28,7 +28,10 @@ def test_memory_is_level_over_a_thousand_jobs_and_fifty_models(engine, tiny_mode
     for number in range(JOBS):
         folder = (tiny_model, other)[number * SWITCHES // JOBS % 2]
         text = f"a red circle {number}" if number % 3 else "a red circle"
-        events = run(engine, job_of(folder, number=number + 1, text=text, steps=2, seed=number, guidance=1.0))
+        events = run(
+            engine,
+            job_of(folder, number=number + 1, text=text, steps=2, seed=number, guidance=1.0),
+        )
         assert isinstance(events[-1], ImageSaved)
         if number >= JOBS // 5 and number % 50 == 0:
             seen.append((number, rss_mb()))

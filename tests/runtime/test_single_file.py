@@ -312,6 +312,8 @@ def test_a_load_is_cancelled_between_tensors(engine, copy):
     job, checks = job_of(copy), []
 
     class Impatient:
+        request, model = job.request, job.model
+
         def check(self) -> None:
             checks.append(1)
             if len(checks) == 20:
