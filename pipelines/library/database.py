@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from pipelines.spec.errors import EngineError
+
+_LOG = logging.getLogger(__name__)
 
 BUSY_S = 5.0  # how long a second instance may hold the file
 
@@ -27,6 +30,25 @@ def opened(path: Path, what: str, version: int, schema: str, probe: str) -> sqli
         connection.close()
         raise
     return connection
+
+
+def opened_or_new(
+    path: Path, what: str, version: int, schema: str, probe: str
+) -> tuple[sqlite3.Connection, Path | None]:
+    """As `opened`; a damaged file is moved aside, where the second value tells, and a new one begun.
+
+    Raises EngineError for all that goes wrong.
+    """
+    with as_engine_error(path, what):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return opened(path, what, version, schema, probe), None
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            aside = moved_aside(path)
+            _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, aside)
+            return opened(path, what, version, schema, probe), aside
 
 
 def _prepare(connection: sqlite3.Connection, named: str, version: int, schema: str, probe: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
+from pipelines.library.database import as_engine_error, opened_or_new
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import GenerationRequest
 
@@ -74,20 +74,10 @@ class JobStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self.set_aside: Path | None = None
         self._path = path
         self._lock = threading.Lock()
         self._owner = _owner_of(os.getpid())
-        with as_engine_error(path, _WHAT):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = _opened(path)
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise
-                self.set_aside = moved_aside(path)
-                _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, self.set_aside)
-                self._connection = _opened(path)
+        self._connection, self.set_aside = opened_or_new(path, _WHAT, VERSION, _SCHEMA, _PROBE)
 
     def add(self, request: GenerationRequest) -> int:
         """The new job's id, never used before. On return the job is on disk."""
@@ -181,10 +171,6 @@ def _stored(
         _LOG.warning("job %s cannot be read: %s", job_id, error)
         return None
     return StoredJob(id=job_id, request=request, state=state, created=created, message=message)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)
 
 
 def _owner_of(pid: int) -> str:

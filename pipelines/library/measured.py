@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from pathlib import Path
 
-from pipelines.library.database import as_engine_error, opened
+from pipelines.library.database import as_engine_error, opened, opened_or_new
 from pipelines.spec.measured import Measured
 
+VERSION = 1
 FILE = "measured.sqlite"
 _WHAT = "The table of memory"
 _SCHEMA = (
@@ -23,19 +23,18 @@ def measured_on(path: Path, device: str) -> tuple[Measured, ...]:
     if not path.is_file():
         return ()
     select = "SELECT family, stage, units, size_bytes FROM measured WHERE device = ? ORDER BY rowid"
-    with as_engine_error(path, _WHAT), contextlib.closing(_opened(path)) as connection:
+    with (
+        as_engine_error(path, _WHAT),
+        contextlib.closing(opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)) as connection,
+    ):
         rows = connection.execute(select, (device,)).fetchall()
     return tuple(Measured(family=f, stage=s, units=u, size_bytes=b) for f, s, u, b in rows)
 
 
 def keep(path: Path, device: str, new: Measured) -> None:
-    """In the place of what was kept for as much work. Raises EngineError."""
+    """In the place of what was kept for as much work; a damaged file is moved aside. Raises EngineError."""
     insert = "INSERT OR REPLACE INTO measured VALUES (?, ?, ?, ?, ?)"
     row = (device, new.family, new.stage, new.units, new.size_bytes)
-    with as_engine_error(path, _WHAT), contextlib.closing(_opened(path)) as connection:
+    connection, _aside = opened_or_new(path, _WHAT, VERSION, _SCHEMA, _PROBE)
+    with as_engine_error(path, _WHAT), contextlib.closing(connection):
         connection.execute(insert, row)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return opened(path, _WHAT, 1, _SCHEMA, _PROBE)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
+from pipelines.library.database import as_engine_error, opened_or_new
 from pipelines.library.index_rows import key_of
 from pipelines.spec.errors import RequestError
 from pipelines.spec.model_note import ModelDefaults, ModelNote
@@ -54,19 +54,9 @@ class ModelNotes:
     """
 
     def __init__(self, path: Path) -> None:
-        self.set_aside: Path | None = None
         self._path = path
         self._lock = threading.Lock()
-        with as_engine_error(path, _WHAT):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = _opened(path)
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise
-                self.set_aside = moved_aside(path)
-                _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, self.set_aside)
-                self._connection = _opened(path)
+        self._connection, self.set_aside = opened_or_new(path, _WHAT, VERSION, _SCHEMA, _PROBE)
 
     def keep(self, path: str, note: ModelNote, fields: Collection[str] = FIELDS, sha256: str = "") -> None:
         """Writes those `fields` of the note and leaves the others as they are on disk, where it is on return.
@@ -160,7 +150,3 @@ def _defaults(text: str) -> ModelDefaults | None:
         _LOG.warning("default settings of a model cannot be read: %s", error)
         return None
     return ModelDefaults(sampling=request.sampling, size=request.size)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.library.database import as_engine_error, is_damage, moved_aside, opened
+from pipelines.library.database import as_engine_error, opened_or_new
 from pipelines.spec.run_time import Run, Work
 
 VERSION = 1
@@ -50,16 +50,7 @@ class Runs:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        with as_engine_error(path, _WHAT):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = _opened(path)
-            except sqlite3.DatabaseError as error:
-                if not is_damage(error):
-                    raise
-                aside = moved_aside(path)
-                _LOG.warning("%s is damaged (%s); it was moved to %s", path, error, aside)
-                self._connection = _opened(path)
+        self._connection, _ = opened_or_new(path, _WHAT, VERSION, _SCHEMA, _PROBE)
 
     def add(self, run: Run) -> None:
         """On disk on return; the oldest beyond some thousand go. `run.when` 0 is now."""
@@ -123,7 +114,3 @@ def _run(
         device=device, work=work, denoise_s=denoise_s, decode_s=decode_s, seconds=seconds,
         predicted_s=predicted_s, when=done,
     )  # fmt: skip
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    return opened(path, _WHAT, VERSION, _SCHEMA, _PROBE)
