@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipelines.spec.errors import EngineError
 _LOG = logging.getLogger(__name__)
 
 BUSY_S = 5.0  # how long a second instance may hold the file
+_AGAIN_S = 0.005
 
 
 def opened(path: Path, what: str, version: int, schema: str, probe: str) -> sqlite3.Connection:
@@ -58,7 +60,7 @@ def _prepare(connection: sqlite3.Connection, named: str, version: int, schema: s
     report = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if report != "ok":
         raise sqlite3.DatabaseError(report)
-    connection.execute("PRAGMA journal_mode = WAL")
+    begin_wal(connection)
     # In WAL mode a killed process loses nothing that was committed; a power cut can take the last second.
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("BEGIN IMMEDIATE")
@@ -67,6 +69,23 @@ def _prepare(connection: sqlite3.Connection, named: str, version: int, schema: s
         connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("COMMIT")
     connection.execute(probe)
+
+
+def begin_wal(connection: sqlite3.Connection) -> None:
+    """Waits for others as long as `BUSY_S`: SQLite itself gives up at once where two change the journal together.
+
+    Both read the file then, and each would wait for the other (sqlite.org/c3ref/busy_handler.html). Raises
+    sqlite3.OperationalError when it is still locked then.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_AGAIN_S)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.library.completing import completed
-from pipelines.library.database import BUSY_S, is_damage, moved_aside
+from pipelines.library.database import BUSY_S, begin_wal, is_damage, moved_aside
 from pipelines.library.folders import data_dir
 from pipelines.library.hashes import Hashes
 from pipelines.library.index_rows import key_of, recogniser, record_from, row_of
@@ -206,7 +206,7 @@ def _prepared(path: Path) -> sqlite3.Connection | None:
         if version > VERSION:
             connection.close()
             return None
-        connection.execute("PRAGMA journal_mode = WAL")
+        begin_wal(connection)
         # A power cut may take the last second of it, which is read again.
         connection.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:

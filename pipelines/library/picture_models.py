@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipelines.library.database import BUSY_S, is_damage, moved_aside
+from pipelines.library.database import BUSY_S, begin_wal, is_damage, moved_aside
 from pipelines.library.files import day_folders
 from pipelines.library.index_rows import key_of
 from pipelines.library.metadata.read import read_request
@@ -112,7 +112,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise sqlite3.OperationalError("it was made by a newer version")
-        connection.execute("PRAGMA journal_mode = WAL")
+        begin_wal(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         if version < VERSION:
             connection.execute("BEGIN IMMEDIATE")
