@@ -43,6 +43,13 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture
+def qtbot(qapp: Any, request: pytest.FixtureRequest) -> Any:
+    from tests.patience import PatientBot  # with Qt, which most tests do without
+
+    return PatientBot(request)
+
+
 @pytest.fixture(autouse=True)
 def no_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Refuses every way out of this computer; a call fails its test even when the code under test swallows it."""

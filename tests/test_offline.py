@@ -31,7 +31,7 @@ def test_a_marked_test_reaches_its_own_server_and_no_other(no_network):
         answer = threading.Thread(target=lambda: server.accept()[0].close())
         answer.start()
         socket.create_connection(server.getsockname(), timeout=5).close()
-        answer.join(5)
+        answer.join(60)
     with socket.socket() as s, pytest.raises(OSError, match="offline"):
         s.connect(("93.184.216.34", 80))
     assert len(no_network) == 1

@@ -262,7 +262,7 @@ def test_ctrl_c_does_not_wait_for_an_import(headless, monkeypatch):
 
     def build(options):
         os.kill(os.getpid(), signal.SIGINT)
-        importing.wait(30)
+        importing.wait(60)
         raise EngineError("Too late.")
 
     monkeypatch.setattr("pipelines.runtime.engine.build", build)
@@ -293,7 +293,7 @@ def test_a_reader_that_goes_does_not_let_python_end_beneath_an_import(headless, 
     importing, ended = threading.Event(), []
 
     def build(options):
-        importing.wait(30)
+        importing.wait(60)
         raise EngineError("Too late.")
 
     monkeypatch.setattr("pipelines.runtime.engine.build", build)

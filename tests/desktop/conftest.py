@@ -34,7 +34,7 @@ def clean(qapp):
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     left = {thread for thread in threading.enumerate() if thread.name in ("engine", "io-0", "io-1")} - before
     for thread in left:
-        thread.join(5)
+        thread.join(60)
     assert not [thread for thread in left if thread.is_alive()]
     assert not qapp.topLevelWidgets()
     assert logging.getLogger().handlers == handlers
@@ -82,8 +82,8 @@ def make_application(qtbot, tmp_path, script, model_root):
         made.append(application)
         if start:
             application.window.show()
-            qtbot.waitUntil(lambda: application.session.state.engine is Engine.READY, timeout=10_000)
-            qtbot.waitUntil(lambda: settled(application), timeout=10_000)
+            qtbot.waitUntil(lambda: application.session.state.engine is Engine.READY)
+            qtbot.waitUntil(lambda: settled(application))
         return application
 
     yield make

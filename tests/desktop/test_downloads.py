@@ -48,12 +48,12 @@ def typed(downloads, qtbot, text):
     dialog = downloads._dialog
     qtbot.keyClicks(dialog.source, text)
     dialog.look.click()
-    qtbot.waitUntil(lambda: dialog.told.text() not in ("", "Asking…"), timeout=10_000)
+    qtbot.waitUntil(lambda: dialog.told.text() not in ("", "Asking…"))
     return dialog
 
 
 def wait_for(qtbot, downloads, state):
-    qtbot.waitUntil(lambda: [s.state for s in downloads.panel.statuses()] == [state], timeout=10_000)
+    qtbot.waitUntil(lambda: [s.state for s in downloads.panel.statuses()] == [state])
     return downloads.panel.statuses()[0]
 
 
@@ -66,7 +66,7 @@ def test_typed_looked_at_confirmed_and_found(downloads, site, qtbot, tmp_path):
         "nothing is fetched before it is confirmed"
     )
     assert not (tmp_path / "data" / "models").exists()
-    with qtbot.waitSignal(downloads.finished, timeout=10_000):
+    with qtbot.waitSignal(downloads.finished):
         dialog.download.click()
     path = tmp_path / "data" / "models" / "lora.safetensors"
     assert path.read_bytes() == DATA
@@ -85,7 +85,7 @@ def test_a_change_after_the_look_takes_the_consent_back(downloads, site, qtbot):
     ):
         dialog.source.setText("org/repo")
         dialog.look.click()
-        qtbot.waitUntil(lambda: dialog.download.isEnabled(), timeout=10_000)
+        qtbot.waitUntil(lambda: dialog.download.isEnabled())
         change()
         assert not dialog.download.isEnabled()
         assert not dialog.files.isVisible()
@@ -99,7 +99,7 @@ def test_one_of_several_files(downloads, site, qtbot, tmp_path):
     assert "Choose one of its files" in dialog.told.text()
     dialog.files.setCurrentRow(1)
     dialog.look.click()
-    qtbot.waitUntil(lambda: dialog.download.isEnabled(), timeout=10_000)
+    qtbot.waitUntil(lambda: dialog.download.isEnabled())
     assert "org/repo/b.safetensors" in dialog.told.text()
     dialog.reject()
 
@@ -116,7 +116,7 @@ def test_a_token_is_asked_for_kept_and_used(downloads, site, qtbot):
     assert dialog.token.isVisible()
     qtbot.keyClicks(dialog.token._line, CANARY)
     qtbot.keyClick(dialog.token._line, Qt.Key.Key_Return)
-    qtbot.waitUntil(lambda: dialog.download.isEnabled(), timeout=10_000)
+    qtbot.waitUntil(lambda: dialog.download.isEnabled())
     ring = keyring.get_keyring()
     assert list(ring.kept.values()) == [CANARY]  # pyright: ignore[reportAttributeAccessIssue]
     assert site.seen[-1].headers["authorization"] == f"Bearer {CANARY}"
@@ -135,12 +135,12 @@ def test_pause_resume_and_what_a_restart_offers(downloads, site, qtbot, tmp_path
             return
         request.say(200, DATA[:70_000], Content_Length=str(len(DATA)), ETag=ETAG)
         request.wfile.flush()
-        go_on.wait(30)
+        go_on.wait(60)
         request.cut()
 
     site.pages[address] = stuck
     typed(downloads, qtbot, "org/repo").download.click()
-    qtbot.waitUntil(lambda: any(s.done_bytes for s in downloads.panel.statuses()), timeout=10_000)
+    qtbot.waitUntil(lambda: any(s.done_bytes for s in downloads.panel.statuses()))
     (status,) = downloads.panel.statuses()
     downloads.panel.pauseRequested.emit(status.id)
     wait_for(qtbot, downloads, DownloadState.PAUSED)
@@ -154,7 +154,7 @@ def test_pause_resume_and_what_a_restart_offers(downloads, site, qtbot, tmp_path
     status = wait_for(qtbot, later.downloads, DownloadState.PAUSED)
     before = len(site.seen)
     assert "A download is not finished." in later.notifications._banner.text()
-    with qtbot.waitSignal(later.downloads.finished, timeout=10_000):
+    with qtbot.waitSignal(later.downloads.finished):
         later.downloads.panel.resumeRequested.emit(status.id)
     assert [each.range for each in site.seen[before:]] == [f"bytes={came}-"]
     assert (tmp_path / "data" / "models" / "lora.safetensors").read_bytes() == DATA
@@ -170,7 +170,7 @@ def test_cancel_and_remove(downloads, site, qtbot, tmp_path):
     downloads.panel.cancelRequested.emit(status.id)
     wait_for(qtbot, downloads, DownloadState.CANCELLED)
     downloads.panel.removeRequested.emit(status.id)
-    qtbot.waitUntil(lambda: not downloads._lane.statuses(), timeout=10_000)
+    qtbot.waitUntil(lambda: not downloads._lane.statuses())
     assert downloads.panel.statuses() == ()
     assert list((tmp_path / "data" / "downloads").iterdir()) == []
 
@@ -179,17 +179,17 @@ def test_cancel_and_remove(downloads, site, qtbot, tmp_path):
 def test_a_host_that_does_not_answer_keeps_nobody_waiting(downloads, site, qtbot):
     """Not the window, not the next question, and not a folder that is to be read."""
     go_on = threading.Event()
-    site.pages["/api/models/org/silent/revision/main"] = lambda request, seen: go_on.wait(30)
+    site.pages["/api/models/org/silent/revision/main"] = lambda request, seen: go_on.wait(60)
     repository(site, {"lora.safetensors": DATA})
     downloads.add()
     downloads._dialog.source.setText("org/silent")
     downloads._dialog.look.click()
-    qtbot.waitUntil(lambda: bool(site.seen), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(site.seen))
     downloads._dialog.reject()
     assert downloads._dialog is None
     done = []
     downloads._tasks.run(lambda: None, lambda _: done.append(1))
-    qtbot.waitUntil(lambda: bool(done), timeout=5_000)
+    qtbot.waitUntil(lambda: bool(done))
     dialog = typed(downloads, qtbot, "org/repo")
     assert dialog.download.isEnabled()
     assert not go_on.is_set()

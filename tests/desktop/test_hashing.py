@@ -30,7 +30,7 @@ def test_what_was_found_is_hashed_once_no_picture_is_made(qtbot, tmp_path, recor
     hashing.start([record])
     assert not known(tmp_path / "data", record)
     hashing.rest(False)
-    qtbot.waitUntil(lambda: known(tmp_path / "data", record), timeout=10_000)
+    qtbot.waitUntil(lambda: known(tmp_path / "data", record))
     assert hashing.stop()
 
 

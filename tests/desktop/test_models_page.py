@@ -86,7 +86,7 @@ def test_a_window_closed_on_the_page_opens_with_its_docks(make_application, tmp_
 def test_esc_goes_back_and_does_not_cancel_the_picture(application, script, qtbot):
     script.hold()
     application.session.generate()
-    qtbot.waitUntil(script.holding.is_set, timeout=10_000)
+    qtbot.waitUntil(script.holding.is_set)
     application.window.activateWindow()
     application.window.turn_page()
     search = application.window.models_page.bar.search
@@ -95,7 +95,7 @@ def test_esc_goes_back_and_does_not_cancel_the_picture(application, script, qtbo
     assert not application.window.pages.on_models
     assert not application.session.state.cancelling
     script.release()
-    qtbot.waitUntil(lambda: not application.session.state.busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not application.session.state.busy)
 
 
 # what is kept
@@ -126,7 +126,7 @@ def test_favourite_note_and_defaults_are_there_after_a_start_and_a_scan(make_app
 def test_a_note_follows_a_file_that_was_moved(make_application, model_root, tmp_path, qtbot):
     old = write_lora(model_root / "loras" / "old.safetensors", "Neon")
     application = make_application(root=tmp_path / "run")
-    qtbot.waitUntil(lambda: _hashed(application, old), timeout=10_000)
+    qtbot.waitUntil(lambda: _hashed(application, old))
     application.models._set_text(str(old), "mine")
     rest(qtbot, application)
     application.models.scan()  # the note learns the hash
@@ -135,7 +135,7 @@ def test_a_note_follows_a_file_that_was_moved(make_application, model_root, tmp_
     old.rename(new)
     application.models.scan()
     rest(qtbot, application)
-    qtbot.waitUntil(lambda: _hashed(application, new), timeout=10_000)
+    qtbot.waitUntil(lambda: _hashed(application, new))
     application.models.scan()
     rest(qtbot, application)
     assert application.models.keeper.note(str(new)).text == "mine"
@@ -229,7 +229,7 @@ def test_settings_that_the_model_cannot_use_do_not_become_its_defaults(two_model
 
 def test_what_was_drawn_with_comes_first_in_the_choice(two_models, application, qtbot):
     application.session.choose("second")
-    with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+    with qtbot.waitSignal(application.session.jobEnded):
         application.session.generate()
     rows = application.window.panels["model"]._rows
     assert rows.data(rows.index(0, 0)) == "Used last"
@@ -246,10 +246,10 @@ def test_a_model_counts_the_pictures_it_drew(models, application, qtbot):
     assert page.details.facts.value()["Used in"] == "no picture"
     application.window.turn_page()
     for _ in range(2):
-        with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+        with qtbot.waitSignal(application.session.jobEnded):
             application.session.generate()
     application.window.turn_page()
-    qtbot.waitUntil(lambda: page.details.facts.value()["Used in"] == "2 pictures", timeout=10_000)
+    qtbot.waitUntil(lambda: page.details.facts.value()["Used in"] == "2 pictures")
 
 
 def test_hashes_are_made_on_wish_where_none_are_in_the_background(
@@ -259,14 +259,14 @@ def test_hashes_are_made_on_wish_where_none_are_in_the_background(
     application = make_application(start=False, root=tmp_path / "run")
     application.settings.change(hash_in_background=False)
     application.window.show()
-    qtbot.waitUntil(lambda: settled(application), timeout=10_000)
+    qtbot.waitUntil(lambda: settled(application))
     page = application.window.models_page
     application.window.turn_page()
     page.view.choose(str(file))
-    qtbot.waitUntil(lambda: page.details.hash_now.isVisible(), timeout=10_000)
+    qtbot.waitUntil(lambda: page.details.hash_now.isVisible())
     page.details.hash_now.click()
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    qtbot.waitUntil(lambda: page.details.hashes.value().get("SHA-256") == digest, timeout=10_000)
+    qtbot.waitUntil(lambda: page.details.hashes.value().get("SHA-256") == digest)
     assert page.details.hashes.value()["AutoV2"] == digest[:10]
 
 
@@ -325,9 +325,7 @@ def test_a_first_scan_that_is_stopped_shows_what_was_read(models, application, q
     write_models(model_root / "many", 3000)
     page = application.window.models_page
     page.rescan.click()
-    qtbot.waitUntil(
-        lambda: page.status.bar.maximum() > 1000 and page.status.cancel.isVisible(), timeout=10_000
-    )
+    qtbot.waitUntil(lambda: page.status.bar.maximum() > 1000 and page.status.cancel.isVisible())
     page.status.cancel.click()
     rest(qtbot, application)
     assert not page.status.cancel.isVisible()
@@ -347,7 +345,7 @@ def test_ten_thousand_models_are_found_shown_filtered_and_scrolled_without_a_gap
     window, page = application.window, application.window.models_page
     window.resize(1280, 800)
     window.show()
-    qtbot.waitUntil(lambda: application._started, timeout=10_000)
+    qtbot.waitUntil(lambda: application._started)
     window.turn_page()
     qtbot.wait(300)  # the window itself and its first paint are measured elsewhere
     with Probe() as probe:

@@ -33,7 +33,7 @@ def make(qtbot, monkeypatch):
         watching = Watching(tasks)
         made.append(watching)
         watching.watch(roots)
-        qtbot.waitUntil(lambda: bool(watching.watched()), timeout=10_000)
+        qtbot.waitUntil(lambda: bool(watching.watched()))
         return watching
 
     yield make
@@ -46,12 +46,12 @@ def make(qtbot, monkeypatch):
 def test_a_file_that_comes_and_one_that_goes_are_told_once_each(make, root, qtbot):
     watching, heard = make(root), []
     watching.changed.connect(lambda: heard.append(time.monotonic()))
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         for n in range(5):
             (root / "loras" / f"{n}.safetensors").write_bytes(bytes(10))
     qtbot.wait(700)
     assert len(heard) == 1
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         (root / "loras" / "3.safetensors").unlink()
     qtbot.wait(700)
     assert len(heard) == 2
@@ -67,7 +67,7 @@ def test_nothing_is_told_while_a_file_grows(make, root, qtbot):
             file.flush()
             qtbot.wait(50)
         assert heard == []
-    qtbot.waitUntil(lambda: bool(heard), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(heard))
     assert heard == [20_000]
 
 
@@ -75,22 +75,22 @@ def test_a_file_that_goes_on_after_a_pause_is_told_again(make, root, qtbot):
     """The system tells nothing of a file that grows."""
     watching = make(root)
     path = root / "loras" / "a.safetensors"
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         path.write_bytes(bytes(10))
-    with qtbot.waitSignal(watching.changed, timeout=10_000), path.open("ab") as file:
+    with qtbot.waitSignal(watching.changed), path.open("ab") as file:
         file.write(bytes(1000))
 
 
 def test_a_folder_that_comes_is_watched_and_one_that_goes_no_more(make, root, qtbot):
     watching = make(root)
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         make_model(root / "new" / "whole")
-    qtbot.waitUntil(lambda: str(root / "new" / "whole" / "unet") in watching.watched(), timeout=10_000)
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    qtbot.waitUntil(lambda: str(root / "new" / "whole" / "unet") in watching.watched())
+    with qtbot.waitSignal(watching.changed):
         (root / "new" / "whole" / "unet" / "model.safetensors").unlink()
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         (root / "loras" / "deep").rmdir()
-    qtbot.waitUntil(lambda: str(root / "loras" / "deep") not in watching.watched(), timeout=10_000)
+    qtbot.waitUntil(lambda: str(root / "loras" / "deep") not in watching.watched())
 
 
 def test_a_root_that_is_made_later_is_seen(make, tmp_path, qtbot):
@@ -99,7 +99,7 @@ def test_a_root_that_is_made_later_is_seen(make, tmp_path, qtbot):
     (tmp_path / "models.sqlite").write_bytes(b"of the index")
     qtbot.wait(600)
     assert heard == []
-    with qtbot.waitSignal(watching.changed, timeout=10_000):
+    with qtbot.waitSignal(watching.changed):
         (tmp_path / "later").mkdir()
         (tmp_path / "later" / "a.safetensors").write_bytes(bytes(10))
 
@@ -152,19 +152,19 @@ def test_of_a_tree_its_places(tmp_path):
 
 def test_a_model_that_comes_is_in_the_window_without_a_restart(make_application, model_root, qtbot):
     application = make_application()
-    qtbot.waitUntil(lambda: len(application.session.records()) == 1, timeout=20_000)
-    qtbot.waitUntil(lambda: bool(application.models.watching.watched()), timeout=10_000)
+    qtbot.waitUntil(lambda: len(application.session.records()) == 1)
+    qtbot.waitUntil(lambda: bool(application.models.watching.watched()))
     make_model(model_root / "second", title="The second")
-    qtbot.waitUntil(lambda: len(application.session.records()) == 2, timeout=20_000)
+    qtbot.waitUntil(lambda: len(application.session.records()) == 2)
 
 
 def test_the_last_model_that_goes_and_the_first_that_comes(make_application, model_root, qtbot):
     application = make_application()
-    qtbot.waitUntil(lambda: bool(application.models.watching.watched()), timeout=20_000)
+    qtbot.waitUntil(lambda: bool(application.models.watching.watched()))
     shutil.rmtree(model_root / "scripted")
-    qtbot.waitUntil(lambda: application.session.records() == (), timeout=20_000)
+    qtbot.waitUntil(lambda: application.session.records() == ())
     assert "no model" in application.window.viewer.message().lower()
     make_model(model_root / "new", title="New")
-    qtbot.waitUntil(lambda: len(application.session.records()) == 1, timeout=20_000)
+    qtbot.waitUntil(lambda: len(application.session.records()) == 1)
     assert "no model" not in application.window.viewer.message().lower()
     assert application.window.banner.isHidden()

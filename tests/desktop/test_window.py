@@ -115,7 +115,7 @@ def test_the_bar_of_the_viewer_restores_and_deletes_what_it_shows(application, q
     window.viewer.restoreRequested.connect(lambda path: asked.append(("restore", path)))
     window.viewer.deleteRequested.disconnect()
     window.viewer.deleteRequested.connect(lambda path: asked.append(("trash", path)))
-    with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+    with qtbot.waitSignal(application.session.jobEnded):
         window.button.click()
     qtbot.waitUntil(lambda: bool(window.viewer.path()))
     for name in ("restore", "trash"):

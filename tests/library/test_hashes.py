@@ -68,7 +68,7 @@ def test_the_lane_hashes_what_is_not_known_and_skips_what_is_gone(tmp_path):
         heard: list[str] = []
         lane = HashLane(tmp_path / "m.sqlite", paths, lambda path, *_, heard=heard: heard.append(path.name))
         lane.start()
-        lane.join(30)
+        lane.join(60)
         assert heard == expected
     assert known(tmp_path / "m.sqlite", *paths) == [True, False, True]
 
@@ -86,10 +86,10 @@ def test_the_lane_pauses_and_stops_within_a_file(tmp_path, monkeypatch):
 
     lane = HashLane(tmp_path / "m.sqlite", paths, progress)
     lane.start()
-    assert begun.wait(30)
+    assert begun.wait(60)
     assert lane.is_alive(), "it waits in the middle of the file"
     lane.stop()
-    lane.join(30)
+    lane.join(60)
     assert not lane.is_alive()
     assert known(tmp_path / "m.sqlite", *paths) == [False, False]
 

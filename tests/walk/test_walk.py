@@ -37,7 +37,7 @@ def draw(application, qtbot) -> Path:
     with qtbot.waitSignal(application.session.jobEnded, timeout=PATIENCE_MS) as ended:
         application.window.button.click()
     assert isinstance(ended.args[0], JobFinished), ended.args[0]
-    qtbot.waitUntil(lambda: application.tasks.idle, timeout=10_000)
+    qtbot.waitUntil(lambda: application.tasks.idle)
     return Path(application.window.model.picture(0).path)
 
 

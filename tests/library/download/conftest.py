@@ -22,7 +22,7 @@ def _plain_surroundings(monkeypatch):
     yield
     keyring.set_keyring(keys)
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive(), thread
 
 

@@ -108,7 +108,7 @@ class Site:
                 connection.shutdown(2)
         self.server.shutdown()
         self.server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def not_found(request: Request, seen: Seen) -> None:

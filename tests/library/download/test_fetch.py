@@ -349,7 +349,7 @@ def test_n8_a_host_that_falls_silent(site, hosts, fetch, tmp_path):
             whole(DATA)(request, seen)
             return
         request.say(200, DATA[:5000], Content_Length=str(len(DATA)), ETag=ETAG)
-        go_on.wait(20)
+        go_on.wait(60)
         request.cut()
 
     site.pages["/f"] = page
@@ -369,7 +369,7 @@ def test_n8_thirty_seconds_is_the_default():
 
 def test_n8_it_is_told_in_words(site, hosts, fetch):
     go_on = threading.Event()
-    site.pages["/f"] = lambda request, seen: go_on.wait(20)
+    site.pages["/f"] = lambda request, seen: go_on.wait(60)
     impatient = Client(hosts, stall_s=0.1)
     try:
         with pytest.raises(LostConnection, match=r"has sent nothing for 0\.1 seconds"):
@@ -386,12 +386,12 @@ def test_stop_wakes_a_read_that_waits(site, fetch, control, tmp_path):
     def page(request, seen):
         request.say(200, DATA[:5000], Content_Length=str(len(DATA)), ETag=ETAG)
         request.wfile.flush()
-        go_on.wait(20)
+        go_on.wait(60)
         request.cut()
 
     site.pages["/f"] = page
     told = type("Told", (list,), {"append": lambda self, figures: came.set()})()
-    stopper = threading.Thread(target=lambda: came.wait(20) and control.stop())
+    stopper = threading.Thread(target=lambda: came.wait(60) and control.stop())
     stopper.start()
     try:
         with pytest.raises(Cancelled):
@@ -408,10 +408,10 @@ def test_stop_wakes_one_that_waits_for_the_first_word(site, fetch, control, tmp_
 
     def page(request, seen):
         asked.set()
-        go_on.wait(20)
+        go_on.wait(60)
 
     site.pages["/f"] = page
-    stopper = threading.Thread(target=lambda: asked.wait(20) and control.stop())
+    stopper = threading.Thread(target=lambda: asked.wait(60) and control.stop())
     stopper.start()
     begin = time.monotonic()
     try:

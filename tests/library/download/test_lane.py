@@ -82,7 +82,7 @@ class Script:
         try:
             with control.closing(gate.set):
                 tell(10, 100, False)
-                assert gate.wait(20)
+                assert gate.wait(60)
                 control.check()
             if plan.title.startswith("bad"):
                 raise DownloadError("It is bad.", "Try another.")
@@ -269,7 +269,7 @@ def test_a_real_one_killed_in_the_middle_is_bit_equal(site, client, heard, tmp_p
     def stuck(request, seen):
         request.say(200, DATA[:77_000], Content_Length=str(len(DATA)), ETag=ETAG)
         request.wfile.flush()
-        go_on.wait(20)
+        go_on.wait(60)
         request.cut()
 
     site.pages["/f"] = stuck
@@ -304,14 +304,14 @@ def test_cancel_leaves_nothing(site, client, heard, tmp_path):
         request.say(200, DATA[:1000], Content_Length=str(len(DATA)), ETag=ETAG)
         request.wfile.flush()
         reached.set()
-        go_on.wait(20)
+        go_on.wait(60)
         request.cut()
 
     site.pages["/f"] = stuck
     file = PlannedFile(url=site.url("/f"), path="m.safetensors")
     lane = Lane(client, heard, Unfinished(tmp_path / "data"))
     number = lane.add(Plan(source="x", title="m", folder=tmp_path / "models", files=(file,)))
-    assert reached.wait(20)
+    assert reached.wait(60)
     lane.cancel(number)
     heard.wait(number, State.CANCELLED)
     go_on.set()
