@@ -121,7 +121,7 @@ class Preflight(QObject):
         family = family_of(record)
         if request is None or engine is None or family is None or not event.seconds:
             return
-        work = work_of(request, family)
+        work = work_of(request, family, event.pace)
         said = estimate(work, self._runs, engine.device_name)
         run = Run(
             device=engine.device_name, work=work, denoise_s=event.denoise_s, decode_s=event.decode_s,
@@ -143,7 +143,9 @@ class Preflight(QObject):
         memory = self._memory()
         if self._engine is not None:
             self._gauge.setValue(memory)
-        if not self._session.state.busy and _moved(self._budget, memory):
+        # Jobs that a start before has left may be drawn before there was any quiet moment to look in.
+        quiet = not self._session.state.busy or self._budget is None
+        if self._engine is not None and quiet and _moved(self._budget, memory):
             self._budget = memory
             self.plan()
 
@@ -176,6 +178,9 @@ class Preflight(QObject):
         if record is not None and record.problem:
             self.planner.drop()
             self._card.show_outlook(Outlook(fits=False, problem=record.problem))
+        elif record is not None and job is None:
+            self.planner.drop()
+            self._card.show_outlook(Outlook(fits=False, problem=self._session.state.reason))
         elif job is None:
             self.planner.drop()
             self._card.wait("Choose a model to see whether it fits.")

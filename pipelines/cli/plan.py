@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if found.fits
         else offers(found, bits_now(job.request, job.model), by_id(job.model.family).sizes.step)
     )
-    time = _time(job, found.device)
+    time = _time(job, found)
     if args.json:
         told = None if time is None else dataclasses.asdict(time)
         output.json_line(facts(job, found, other) | {"time": told})
@@ -77,11 +77,11 @@ def run(args: argparse.Namespace) -> int:
     return output.DONE if found.fits else output.FAILED
 
 
-def _time(job: Job, on_card: bool) -> TimeEstimate | None:
+def _time(job: Job, found: Placement) -> TimeEstimate | None:
     """By the pictures that this computer's processor drew, or the card that drew last."""
     runs, name = runs_of(data_dir()), processor()
-    device = next((run.device for run in runs if run.device != name), "") if on_card else name
-    return estimate(work_of(job.request, by_id(job.model.family)), runs, device)
+    device = next((run.device for run in runs if run.device != name), "") if found.device else name
+    return estimate(work_of(job.request, by_id(job.model.family), found.pace), runs, device)
 
 
 def _time_lines(time: TimeEstimate | None) -> Iterable[str]:

@@ -6,9 +6,7 @@ import torch
 
 from pipelines.runtime import device as devices
 from pipelines.runtime.movers import Mover, mover
-
-# CUDA's allocator takes memory in pieces of 2 to 20 MB, and other programs' windows grow: bytes that are left free.
-_MARGIN = int(0.3 * 2**30)
+from pipelines.runtime.placement import MARGIN
 
 
 class Card:
@@ -22,7 +20,7 @@ class Card:
 
     def free(self) -> int:
         """Bytes that weights and computing may take on top of what they have."""
-        return max(0, devices.free_bytes(self.device) - (_MARGIN if self.apart else 0))
+        return max(0, devices.free_bytes(self.device) - (MARGIN if self.apart else 0))
 
     def release(self) -> None:
         devices.release(self.device)

@@ -171,7 +171,7 @@ class Engine:
         )  # fmt: skip
         return ImageSaved(
             job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height,
-            image=image, marks=marks,
+            image=image, marks=marks, pace=self.compute.stages.placement.pace,
         )  # fmt: skip
 
     def memory(self) -> MemoryChanged:

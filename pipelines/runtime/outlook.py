@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pipelines.library.weights import sizes_of
 from pipelines.runtime.offers import Offer, offers
-from pipelines.runtime.placement import Budget, Placement
+from pipelines.runtime.placement import MARGIN, Budget, Placement
 from pipelines.runtime.placement_words import gb, part_name, place_words, words
 from pipelines.runtime.preflight import SizesOf, preflight
 from pipelines.spec.errors import EngineError
@@ -24,7 +24,9 @@ def budget_of(memory: Memory) -> Budget:
     ram = memory.ram.free + memory.held(on_card=False)
     if memory.card is None:
         return Budget(vram=0, ram=ram, device=False)
-    return Budget(vram=memory.card.free + memory.held(on_card=True), ram=ram)
+    # What torch has taken and not given out is free to us, as in device.py.
+    ours = max(memory.card.ours, memory.held(on_card=True))
+    return Budget(vram=max(0, memory.card.free + ours - MARGIN), ram=ram)
 
 
 def outlook(
@@ -41,7 +43,7 @@ def outlook(
     try:
         family = by_id(job.model.family)
         found = preflight(job, budget, dtype, seen, sizes)
-        time = estimate(work_of(job.request, family), runs, device)
+        time = estimate(work_of(job.request, family, found.pace), runs, device)
     except EngineError as error:
         return Outlook(fits=False, problem=" ".join(part for part in (error.message, error.hint) if part))
     other = () if found.fits else offers(found, bits_now(job.request, job.model), family.sizes.step)

@@ -19,6 +19,8 @@ from pipelines.spec.sizes import Network, Shape, Sizes
 
 TILE = 512  # pixels a side
 RESERVE = int(0.9 * 2**30)  # CUDA's own context, and the desktop's windows
+# CUDA's allocator takes memory in pieces of 2 to 20 MB, and other programs' windows grow: bytes that are left free.
+MARGIN = int(0.3 * 2**30)
 _AGAIN = 0.85  # of what a stage was thought to take, when it ran out of memory
 
 
@@ -123,6 +125,16 @@ class Placement:
     def streamed_bytes(self) -> int:
         """What crosses the bus in a step of the denoiser that streams most."""
         return max((p.size_bytes - p.stays for p in self.parts if p.stage is Stage.DENOISE), default=0)
+
+    @property
+    def pace(self) -> str:
+        """What makes a step slower than on a card that has it all, as in `Work.way`; '' for nothing.
+
+        In quarters: the times of plans that differ by a block may stand for each other.
+        """
+        whole = sum(part.size_bytes for part in self.parts if part.stage is Stage.DENOISE)
+        away = sum(part.size_bytes - part.stays for part in self.parts if part.stage is Stage.DENOISE)
+        return f"streams={-(-4 * away // whole)}/4" if away else ""
 
     def cheaper(self, stage: Stage) -> Placement:
         """The next plan down, after `stage` ran out of memory: one that takes clearly less there. May not fit."""

@@ -81,6 +81,7 @@ class ImageSaved:
     """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour).
 
     `seconds` from the first step until it was saved, of them `denoise_s` and `decode_s`; 0 where nobody measured.
+    `pace` names what of the plan made its steps slower, as `Placement.pace`.
     """
 
     job_id: int
@@ -93,6 +94,7 @@ class ImageSaved:
     denoise_s: float = 0.0
     decode_s: float = 0.0
     seconds: float = 0.0
+    pace: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,8 +72,8 @@ class TimeEstimate:
     last_predicted_s: float = 0.0
 
 
-def work_of(request: GenerationRequest, family: Family) -> Work:
-    """Raises RequestError for a sampler that is not in the table."""
+def work_of(request: GenerationRequest, family: Family, pace: str = "") -> Work:
+    """`pace` as in `Placement`. Raises RequestError for a sampler that is not in the table."""
     steps = request.sampling.num_inference_steps
     if scheduler_by_id(request.sampling.scheduler).class_name in _TWICE:
         steps = 2 * steps - 1
@@ -86,7 +86,7 @@ def work_of(request: GenerationRequest, family: Family) -> Work:
         height=request.size.height,
         evaluations=steps,
         branches=2 if family.cfg_scale(request) > 1 else 1,
-        way=_way(request),
+        way=" ".join(part for part in (_way(request), pace) if part),
     )
 
 

@@ -7,10 +7,11 @@ import pytest
 
 from desktop.planner import Planner
 from pipelines.library.runs import runs_of
+from pipelines.runtime.placement import MARGIN
 from pipelines.spec.events import MemoryChanged
 from pipelines.spec.memory import Holder, Room
 from pipelines.spec.outlook import Change, Cheaper, Outlook
-from pipelines.spec.request import Prompt, Size
+from pipelines.spec.request import LoraInput, Prompt, Size
 from tests.desktop.conftest import make_model, write_json
 from widgets.memory_gauge import lines
 from widgets.preflight_card import NO_CARD
@@ -109,7 +110,7 @@ def test_an_offer_that_does_not_suit_the_request_of_now_leaves_nothing_to_undo(r
 def test_what_the_models_hold_counts_as_free(ready):
     held = Holder(name="Scripted model: U-Net", size_bytes=3000 * MB, on_card=True)
     application = ready(on_card(500, held))
-    assert application.window.card.outlook().card.free == 3500 * MB
+    assert application.window.card.outlook().card.free == 3500 * MB - MARGIN
 
 
 def test_headers_are_read_once_however_much_is_typed(ready, qtbot):
@@ -146,6 +147,29 @@ def test_while_a_picture_is_made_the_card_is_about_the_next(ready, qtbot, script
     script.release()
     qtbot.waitUntil(lambda: not application.session.state.busy)
     assert texts(application)[0].startswith("Fits")
+
+
+def test_a_lora_that_is_not_here_is_named(ready):
+    application = ready(on_card(6000))
+    session = application.session
+    session._base = replace(session.request(), loras=(LoraInput(model="gone"),))
+    session._panel_changed()
+    assert "gone" in application.window.card.outlook().problem
+
+
+def test_jobs_of_the_last_start_do_not_keep_the_card_silent(make_application, qtbot, script):
+    script.memory = on_card(6000)
+    script.hold()
+    script.ready_gate.clear()
+    application = make_application(start=False)
+    application.window.show()
+    qtbot.waitUntil(lambda: bool(application.session.records()))
+    application.session.generate()
+    script.ready_gate.set()
+    qtbot.waitUntil(script.holding.is_set)
+    assert planned(application, qtbot).fits
+    assert texts(application)[0].startswith("Next picture: fits")
+    script.release()
 
 
 def test_a_model_that_is_gone_says_so(ready, qtbot, model_root):

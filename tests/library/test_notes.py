@@ -254,6 +254,6 @@ def test_foreign_text_is_plain():
     "part", ["<", "<!", "<![", "<a ", "<!--", "&#", "</", "<a b=", "<?", "<script>", "<p>"]
 )
 def test_no_markup_takes_long(part):
-    begin = time.perf_counter()
+    begin = time.process_time()
     without_html("<p>" + part * 200_000, MAX_TEXT)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1

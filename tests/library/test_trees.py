@@ -236,9 +236,9 @@ HOSTILE = {
 def test_hostile_yaml_is_refused_with_a_sentence_and_the_rest_is_used(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     root = comfy(tmp_path, text)
-    begin = time.perf_counter()
+    begin = time.process_time()
     tree = tree_of(root)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
     assert tree is not None
     (problem,) = tree.problems
     assert problem.startswith("extra_model_paths.yaml is ")

@@ -225,6 +225,17 @@ def test_without_a_device_all_is_ram_and_nothing_streams(networks):
     assert words(found) == "everything stays in RAM"
 
 
+def test_what_streams_is_told_in_quarters(networks):
+    (denoiser,) = sizes_of(networks, "flux").denoisers
+    paces = {gib: planned(networks, "flux", gib) for gib in (8, 16, 48)}
+    assert paces[48].pace == ""
+    for placement in (paces[8], paces[16]):
+        share = placement.streamed_bytes / denoiser.size_bytes
+        quarters = int(placement.pace.removeprefix("streams=").removesuffix("/4"))
+        assert quarters - 1 < 4 * share <= quarters
+    assert paces[8].pace > paces[16].pace
+
+
 def test_in_words(networks):
     assert words(planned(networks, "flux", 16)).startswith("text encoders to RAM after encoding; ")
     assert words(planned(networks, "flux", 16)).endswith(

@@ -138,6 +138,14 @@ def test_the_last_prediction_and_what_was_seen():
     assert (found.last_predicted_s, found.last_s) == (2.7, 2.437)
 
 
+def test_times_of_a_model_that_streams_do_not_stand_for_one_that_does_not():
+    request = GenerationRequest(model="demo-sd", size=Size(width=256, height=256))
+    streams = work_of(request, by_id("sd1"), "streams=2/4")
+    assert streams.way == "streams=2/4"
+    assert estimate(streams, SD, DEVICE) is None
+    assert estimate(streams, (*SD, replace(SD[0], work=streams, seconds=9.0)), DEVICE) is not None
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
