@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILES = 10_000
+PACKED = "demo-sd-int4.gguf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,12 @@ def picker(stage) -> None:
     stage.window.panels["model"]._choice.showPopup()
 
 
+def report(stage) -> None:
+    """A demo in 4 bits with what it costs, as `quantize --report` has measured it."""
+    page = stage.window.models_page
+    page.view.choose(next(path for path in page.table._at if path.endswith(PACKED)))
+
+
 def _path(page, record_id: str) -> str:
     return next(e.record.path for e in page.table._entries if e.record.id == record_id)
 
@@ -103,6 +110,7 @@ SHOTS = (
     Shot("models-folders", folders),
     Shot("models-scanning", scanning),
     Shot("models-picker", picker),
+    Shot("models-report", report, size=(1280, 1000)),
     Shot("models-narrow", chosen, size=(900, 600)),
     Shot("models-narrow-broken", broken, size=(900, 600)),
     Shot("models-wide", chosen, size=(1920, 1080)),
@@ -142,6 +150,8 @@ def _shoot(shot: Shot, theme: str, path: Path, root: Path, library: Path) -> Non
     place.mkdir()
     if shot.name == "models-long":
         _write_long(library)
+    if shot.name == "models-report":
+        _write_packed(library)
     stage = Stage(place, (demo_root(), library) if shot.files else (place / "empty",))
     try:
         stage.application.settings.change(hash_in_background=False)
@@ -155,6 +165,22 @@ def _shoot(shot: Shot, theme: str, path: Path, root: Path, library: Path) -> Non
         picture(stage).save(str(path))
     finally:
         stage.close()
+
+
+def _write_packed(library: Path) -> None:
+    """Once, with its report; draws, so it takes a while."""
+    from pipelines.library.models import demo_root, record_of, scan
+    from pipelines.spec.weights import weights_of
+    from pipelines.workshop.quantize import quantize
+    from pipelines.workshop.quantize_report import compared, write_report
+
+    out, row = library / PACKED, weights_of("int4")
+    if out.exists() or row is None:
+        return
+    (original,) = (each for each in scan([demo_root()]) if each.id == "demo-sd")
+    quantize(original, row, out)
+    made = next((each for each in scan([library]) if each.path == str(out)), record_of(out))
+    write_report(out, compared(original, made, 4))
 
 
 def _write_long(library: Path) -> None:
