@@ -36,7 +36,9 @@ def needs_window(arguments: list) -> bool:
 
 def command_line(command: str, arguments: list, python: str) -> list:
     if command == "test":
-        return [python, "-m", "pytest", *arguments]
+        # The files of tests are divided among processes; `-n 0` among the arguments runs all in one.
+        processes = str(min(os.cpu_count() or 1, 4))
+        return [python, "-m", "pytest", "-n", processes, "--dist", "loadfile", *arguments]
     return [python, os.path.join(ROOT, "main.py"), *arguments]
 
 

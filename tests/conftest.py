@@ -20,7 +20,8 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "EMULSION_HOME": str(_HOME),
-    "OMP_NUM_THREADS": str(min(2, os.cpu_count() or 1)),  # what torch takes its number of threads from
+    # What torch takes its number of threads from; beside other processes of tests there is one core for each.
+    "OMP_NUM_THREADS": "1" if "PYTEST_XDIST_WORKER" in os.environ else str(min(2, os.cpu_count() or 1)),
 }
 
 _MARKERS = ("local_server: talks to a server of its own on 127.0.0.1, which other tests may not",)

@@ -52,6 +52,14 @@ def test_sub_commands_need_no_window(arguments, window):
     assert bootstrap.needs_window(arguments) is window
 
 
+@pytest.mark.parametrize(("cores", "processes"), [(None, "1"), (2, "2"), (64, "4")])
+def test_the_tests_are_divided_among_the_cores_and_the_users_own_words_come_last(monkeypatch, cores, processes):
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    line = bootstrap.command_line("test", ["-n", "0", "tests/spec"], "python")
+    assert line[:5] == ["python", "-m", "pytest", "-n", processes]
+    assert line[-3:] == ["-n", "0", "tests/spec"]
+
+
 def test_foreign_environments_are_shut_out_and_pip_settings_kept():
     environ = {"VIRTUAL_ENV": "x", "PYTHONPATH": "y", "PYTHONHOME": "z", "PIP_USER": "1", "PIP_TARGET": "t"}
     cleaned = environment.clean(environ | {"PIP_INDEX_URL": "i", "PIP_CERT": "c", "PATH": "p"})
