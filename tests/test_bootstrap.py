@@ -53,7 +53,9 @@ def test_sub_commands_need_no_window(arguments, window):
 
 
 @pytest.mark.parametrize(("cores", "processes"), [(None, "1"), (2, "2"), (64, "4")])
-def test_the_tests_are_divided_among_the_cores_and_the_users_own_words_come_last(monkeypatch, cores, processes):
+def test_the_tests_are_divided_among_the_cores_and_the_users_own_words_come_last(
+    monkeypatch, cores, processes
+):
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     line = bootstrap.command_line("test", ["-n", "0", "tests/spec"], "python")
     assert line[:5] == ["python", "-m", "pytest", "-n", processes]
