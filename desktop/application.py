@@ -28,8 +28,7 @@ from desktop.session import Engine, Session, State, defaults_for, duration, step
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
-from pipelines.library import folders, measured, models
-from pipelines.library.tokens import count_tokens
+from pipelines.library import folders, measured
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
@@ -95,7 +94,7 @@ class Application(QObject):
             self.window,
         )
         self.models = Models(
-            model_roots or models.default_roots(),
+            model_roots or folders.default_roots(),
             places.data,
             places.cache,
             self.settings,
@@ -329,6 +328,8 @@ class Application(QObject):
             return
 
         def work() -> tuple[Any, Any]:
+            from pipelines.library.tokens import count_tokens
+
             return count_tokens(record, prompt.text), count_tokens(record, prompt.negative)
 
         self.tasks.run(work, self._show_tokens, lambda error: log.info("tokens: %s", error), "tokens")
@@ -451,7 +452,9 @@ class Application(QObject):
 
 def first_request(records: tuple[ModelRecord, ...]) -> GenerationRequest:
     """What the window shows at the very first start: a prompt that makes a picture at once."""
-    record = models.first_choice(records) or records[0]
+    from pipelines.library.models import first_choice  # the scan has imported it; the start would wait for it
+
+    record = first_choice(records) or records[0]
     request = GenerationRequest(model=record.id, prompt=FIRST_PROMPT)
     return replace(request, **defaults_for(record))
 

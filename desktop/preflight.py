@@ -6,7 +6,7 @@ import logging
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from PySide6.QtCore import QObject, QTimer, Slot
@@ -15,9 +15,9 @@ from desktop.engine_bridge import EngineBridge, planned
 from desktop.planner import Planner
 from desktop.session import Engine, Session, family_of
 from desktop.tasks import Tasks
-from pipelines.library.known_sizes import KnownSizes
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, MemoryChanged, WorkerReady
+from pipelines.spec.job import Job
 from pipelines.spec.measured import Measured
 from pipelines.spec.memory import Memory, Room
 from pipelines.spec.outlook import Change, Cheaper, Outlook
@@ -27,6 +27,7 @@ from widgets.memory_gauge import MemoryGauge
 from widgets.preflight_card import PreflightCard
 
 if TYPE_CHECKING:
+    from pipelines.library.known_sizes import KnownSizes
     from pipelines.library.runs import Runs
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Preflight(QObject):
         self._data, self._tasks, self._session = data, tasks, session
         self._card, self._gauge = card, gauge
         self.planner = Planner(self)
-        self._sizes = KnownSizes()
+        self._sizes: KnownSizes | None = None
         self._engine: MemoryChanged | None = None
         self._budget: Memory | None = None
         self._runs: tuple[Run, ...] = ()
@@ -195,7 +196,15 @@ class Preflight(QObject):
                 "dtype": self.dtype,
                 "seen": self._seen,
             }
-            self.planner.ask(partial(planned, job, self._budget, self._sizes, **known))
+            self.planner.ask(partial(self._planned, job, self._budget, known))
+
+    def _planned(self, job: Job, memory: Memory, known: dict[str, Any]) -> Outlook:
+        """On the planner's thread, which alone knows the sizes; to import what reads them would hold up the window."""
+        if self._sizes is None:
+            from pipelines.library.known_sizes import KnownSizes
+
+            self._sizes = KnownSizes()
+        return planned(job, memory, self._sizes, **known)
 
     # a cheaper way, and back
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,7 @@ class Watching(QObject):
         return tuple(self._watcher.directories())
 
     def _list(self) -> None:
-        from pipelines.library.watched import watched_folders
-
-        roots = self._roots
-        self._tasks.run(lambda: watched_folders(roots, MOST), self._listed, _log, "watched folders")
+        self._tasks.run(partial(_folders, self._roots), self._listed, _log, "watched folders")
 
     def _listed(self, folders: tuple[str, ...]) -> None:
         if self._stopped:
@@ -99,10 +97,7 @@ class Watching(QObject):
 
     @Slot()
     def _look(self) -> None:
-        from pipelines.library.watched import sizes
-
-        folders = tuple(self._folders)
-        self._tasks.run(lambda: sizes(folders), self._looked, _log, "sizes")
+        self._tasks.run(partial(_sizes, tuple(self._folders)), self._looked, _log, "sizes")
 
     def _looked(self, now: Sizes) -> None:
         if self._stopped:
@@ -131,6 +126,21 @@ class Watching(QObject):
         if away > AWAY_S and self._roots and not self._stopped:
             self._list()
             self.changed.emit()
+
+
+# What reads folders is imported on the lane too: at the start it would hold up the window for a tenth of a second.
+
+
+def _folders(roots: tuple[Path, ...]) -> tuple[str, ...]:
+    from pipelines.library.watched import watched_folders
+
+    return watched_folders(roots, MOST)
+
+
+def _sizes(folders: tuple[str, ...]) -> Sizes:
+    from pipelines.library.watched import sizes
+
+    return sizes(folders)
 
 
 def _is_young(now: Sizes) -> bool:

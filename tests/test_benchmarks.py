@@ -285,7 +285,8 @@ def test_lora_area_changes_weighs_and_draws(terms):
 def test_the_narrow_lora_keeps_its_layers(tmp_path):
     from safetensors.torch import load_file
 
-    from pipelines.library.models import demo_root, scan
+    from pipelines.library.folders import demo_root
+    from pipelines.library.models import scan
     from tests.benchmarks.lora import NARROW, narrowed
 
     wide = next(record for record in scan([demo_root()]) if record.id == "demo-sd-neon")

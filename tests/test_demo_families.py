@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from assets.demo.recipes.drawings import Drawing
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.spec.record import ModelRecord, State
 from pipelines.spec.request import Refiner
 from tests.benchmarks.demos import control

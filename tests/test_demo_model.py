@@ -14,7 +14,8 @@ from transformers import CLIPTokenizer
 
 from assets.demo.recipes.captions import vocabulary
 from assets.demo.recipes.drawings import Drawing
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime.engine import build
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.job import Job

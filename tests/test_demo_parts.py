@@ -17,7 +17,8 @@ from assets.demo.recipes.drawings import Drawing
 from assets.demo.recipes.latents import sheet_number
 from assets.demo.recipes.small import UNSEEN, tensor_of
 from assets.demo.recipes.upscaler import FILE, from_state, halved
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.request import LoraInput
 from tests.benchmarks.demos import scorer, upscaler

@@ -18,9 +18,9 @@ import psutil
 from pipelines.cli import output
 from pipelines.cli.output import DONE, FAILED
 from pipelines.cli.probe import Facts, probe
-from pipelines.library.folders import default_output_dir
+from pipelines.library.folders import default_output_dir, demo_root
 from pipelines.library.machine import processor
-from pipelines.library.models import demo_root, scan
+from pipelines.library.models import scan
 from pipelines.library.version import program
 
 NAME = "doctor"

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipelines.cli import output
+from pipelines.library.folders import default_roots
 from pipelines.library.index import scan
-from pipelines.library.models import default_roots
 from pipelines.library.trees import tree_of
 from pipelines.spec.errors import RequestError
 from pipelines.spec.record import ModelRecord

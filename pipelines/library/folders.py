@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import platformdirs
@@ -34,6 +35,17 @@ def config_dir() -> Path:
 def models_dir() -> Path:
     """Where the user puts models; a sub-folder becomes a category."""
     return data_dir() / "models"
+
+
+@cache
+def demo_root() -> Path:
+    """The folder of the models that ship with the program."""
+    return Path(__file__).resolve().parents[2] / "assets" / "demo"
+
+
+def default_roots() -> tuple[Path, ...]:
+    """Where models are looked for."""
+    return demo_root(), models_dir()
 
 
 def inputs_dir() -> Path:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pipelines.library.detect.folder import folder_finding
 from pipelines.library.detect.model import Evidence
 from pipelines.library.findings import with_error, with_finding
 from pipelines.library.folder_checks import check_folder, refuse_code
-from pipelines.library.folders import models_dir
+from pipelines.library.folders import demo_root
 from pipelines.library.hub_cache import repository_name
 from pipelines.library.names import slug
 from pipelines.library.own_facts import own_facts, read_json, without_misfits
@@ -33,16 +33,6 @@ from pipelines.spec.record import Format, Kind, ModelRecord, State
 
 FIRST_DEMO = "demo-sd"
 _LOG = logging.getLogger(__name__)
-
-
-@cache
-def demo_root() -> Path:
-    """The folder of the models that ship with the program."""
-    return Path(__file__).resolve().parents[2] / "assets" / "demo"
-
-
-def default_roots() -> tuple[Path, ...]:
-    return demo_root(), models_dir()
 
 
 def scan(roots: Iterable[Path]) -> tuple[ModelRecord, ...]:

@@ -26,7 +26,7 @@ from PIL import Image
 
 from pipelines.library.beside import REPORT, beside
 from pipelines.library.files import remove, write_temporary
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.spec.events import Event, ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job

@@ -21,7 +21,8 @@ from assets.demo.recipes import control, flux, flux_denoiser, hints, lora, lora_
 from assets.demo.recipes.captions import caption
 from assets.demo.recipes.drawings import Drawing, render
 from assets.demo.recipes.training import save_checkpoint
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime.conditioning.lora_file import layers_of
 from pipelines.runtime.conditioning.tensors import Content
 from pipelines.runtime.engine import Engine, build

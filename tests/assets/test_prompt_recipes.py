@@ -15,7 +15,8 @@ from transformers import CLIPImageProcessor, CLIPModel
 
 from assets.demo.recipes import embedding, image_encoder, ip_adapter, scorer
 from assets.demo.recipes.drawings import COLORS, STYLES, Drawing, render
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime.engine import build
 from pipelines.spec.adding import added
 from pipelines.spec.events import ImageSaved

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from assets.demo.recipes import flux, sd_v, sdxl, sdxl_refiner
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime.engine import build
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.job import Job

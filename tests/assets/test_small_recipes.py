@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from assets.demo.recipes import scorer, small, style_reader, styles, upscaler
 from assets.demo.recipes.drawings import Drawing, render
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 
 TINY = ["--minutes", str(1 / 60), "--batch", "2", "--drawings", "6"]
 MIB = 2**20

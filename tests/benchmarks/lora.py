@@ -14,7 +14,8 @@ import diffusers
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime import engine as runtime_engine
 from pipelines.runtime.engine import Engine
 from pipelines.runtime.meter import Meter

@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.library.weights import sizes_of
 from pipelines.runtime.engine import build
 from pipelines.spec.families import by_id

@@ -25,7 +25,8 @@ import numpy as np
 from PIL import Image
 
 from assets.demo.recipes.drawings import Drawing
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime.engine import build
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id

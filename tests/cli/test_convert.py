@@ -7,8 +7,8 @@ import json
 import pytest
 
 from pipelines.cli.commands import main
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root
 
 
 def asked(capsys, *arguments: object) -> tuple[int, dict]:

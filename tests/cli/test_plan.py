@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.commands import main
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.library.weights import sizes_of
 from pipelines.runtime.placement import RESERVE
 from tests.benchmarks.recognise import COLLECTION, ROOT

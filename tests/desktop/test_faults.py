@@ -94,11 +94,11 @@ import sys, time
 from pathlib import Path
 from PySide6.QtCore import QTimer
 from desktop import application as module, process
-from pipelines.library import models
+from pipelines.library import folders
 from tests.desktop.scripted import Script
 
 home, mode = Path(sys.argv[1]), sys.argv[2]
-models.default_roots = lambda: (home / "models",)
+folders.default_roots = lambda: (home / "models",)
 script = Script(step_s=0.01)
 if mode != "finish":
     script.hold()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.library import index, models
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.spec.record import Kind, ModelRecord, State
 from tests.benchmarks.recognise import COLLECTION
 

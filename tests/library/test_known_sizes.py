@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from pipelines.library.folders import demo_root
 from pipelines.library.known_sizes import KnownSizes
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.weights import sizes_of
 from pipelines.spec.errors import ModelError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.library.models import INDEX, demo_root, first_choice, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import INDEX, first_choice, scan
 from pipelines.spec.record import Format, Kind
 from pipelines.spec.request import Sampling
 

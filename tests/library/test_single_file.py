@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from pipelines.library.clip_words import BEGIN, END, counter, words_of
+from pipelines.library.folders import demo_root
 from pipelines.library.header import Header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.single_file import CONFIGS, bundled, can_load, lacking, read
 from pipelines.library.tokens import count_tokens
 from pipelines.spec.errors import ModelError

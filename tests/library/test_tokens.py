@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.library.tokens import TokenCount, count_tokens
 from pipelines.spec.errors import ModelError
 from pipelines.spec.record import ModelRecord

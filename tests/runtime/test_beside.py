@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.spec.events import ImageSaved, StepDone
 from pipelines.spec.families import by_id
 from pipelines.spec.record import State

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.runtime import decoding, network, preflight, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.activations import Linear

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 from PIL import Image
 
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.runtime import preflight
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.engine import Engine

@@ -13,7 +13,8 @@ from gguf.quants import quantize
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.library.places import Place
 from pipelines.runtime.gguf_weights import fits, is_packed, packed, widened
 from pipelines.spec.events import ImageSaved

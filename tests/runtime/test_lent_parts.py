@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.single_file import CONFIGS
 from pipelines.runtime import device as devices
 from pipelines.spec.errors import ModelError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.runtime.meter import Meter
 from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import LoadProgress, Stage, StageChanged

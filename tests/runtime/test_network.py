@@ -11,7 +11,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import network_plan
 from pipelines.runtime.meter import Meter

@@ -13,8 +13,9 @@ import torch
 from gguf.quants import quantize
 from safetensors.torch import load_file, save_file
 
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.places import table_of
 from pipelines.library.single_file import read
 from pipelines.runtime.gguf_weights import is_packed

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 _SCRIPT = """
 import json, os, shutil, sys
 from pathlib import Path
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.runtime.engine import build
 from pipelines.runtime.meter import Meter
 from pipelines.spec.errors import ModelError

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of
 from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import LoadProgress
 from pipelines.spec.families import by_id

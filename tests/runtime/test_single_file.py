@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.places import Place, Source
 from pipelines.library.single_file import CONFIGS, PartFile, bundled, read
 from pipelines.runtime import device as devices

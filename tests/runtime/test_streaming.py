@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipelines.library.models import demo_root, record_of, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of, scan
 from pipelines.runtime import compute as computing
 from pipelines.runtime.gguf_weights import is_packed
 from pipelines.runtime.movers import InRam, mover

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from assets.demo.recipes.drawings import Drawing
-from pipelines.library.models import demo_root, record_of, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import record_of, scan
 from pipelines.library.weights import sizes_of
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.streaming import Home

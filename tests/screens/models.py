@@ -120,7 +120,7 @@ SHOTS = (
 def main(out: Path, names: list[str], count: int) -> int:
     from PySide6.QtWidgets import QApplication
 
-    from pipelines.library.models import demo_root
+    from pipelines.library.folders import demo_root
     from tests.screens.model_library import write_models
 
     app = QApplication([])
@@ -142,7 +142,7 @@ def main(out: Path, names: list[str], count: int) -> int:
 
 
 def _shoot(shot: Shot, theme: str, path: Path, root: Path, library: Path) -> None:
-    from pipelines.library.models import demo_root
+    from pipelines.library.folders import demo_root
     from tests.screens.shoot import picture
     from tests.screens.stage import Stage
 
@@ -169,7 +169,8 @@ def _shoot(shot: Shot, theme: str, path: Path, root: Path, library: Path) -> Non
 
 def _write_packed(library: Path) -> None:
     """Once, with its report; draws, so it takes a while."""
-    from pipelines.library.models import demo_root, record_of, scan
+    from pipelines.library.folders import demo_root
+    from pipelines.library.models import record_of, scan
     from pipelines.spec.weights import weights_of
     from pipelines.workshop.quantize import quantize
     from pipelines.workshop.quantize_report import compared, write_report

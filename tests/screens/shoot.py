@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from PySide6.QtGui import QColor, QImage, QPainter
 from PySide6.QtWidgets import QApplication, QDialog
 
-from pipelines.library import models
+from pipelines.library.folders import demo_root
+from pipelines.library.walk import INDEX
 from tests.desktop.conftest import make_model
 from tests.screens.screens import SCREENS, Screen
 from tests.screens.stage import Stage
@@ -53,8 +54,8 @@ def shoot(screen: Screen, width: int, height: int, theme: str, path: Path, real:
 
 def roots(folder: Path, real: bool) -> tuple[Path, ...]:
     """The bundled model where it is; else a stand-in that the library takes for a model of 256 pixels."""
-    if real or (models.demo_root() / "sd" / models.INDEX).is_file():
-        return (models.demo_root(),)
+    if real or (demo_root() / "sd" / INDEX).is_file():
+        return (demo_root(),)
     make_model(folder / "models" / "demo", title="Demo: shapes and scenes", native_size=256)
     return (folder / "models",)
 

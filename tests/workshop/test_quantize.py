@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from assets.demo.recipes.drawings import Drawing
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.reports import ROWS, report_rows
 from pipelines.runtime.engine import build
 from pipelines.spec.errors import Cancelled, ModelError

@@ -20,8 +20,9 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.cli.commands import main
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.spec.errors import BrokenModel, EngineError, UnsafeModel
 from pipelines.spec.record import Kind, State
 from pipelines.workshop.convert import convert

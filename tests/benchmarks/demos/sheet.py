@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from assets.demo.recipes.captions import caption
 from assets.demo.recipes.drawings import Drawing, render
-from pipelines.library.models import demo_root, scan
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
 from pipelines.spec.request import ControlInput, GenerationRequest, LoraInput, Refiner
 from tests.benchmarks.demos.engine import Records, draw, request_of
 

@@ -13,7 +13,7 @@ from PySide6.QtCore import QObject, QTimer, Slot
 
 from desktop.main_window import MainWindow
 from desktop.session import Engine, Session, State
-from pipelines.library import models
+from pipelines.library import folders
 from pipelines.spec.events import JobFinished
 from tests.benchmarks.children import answer
 from tests.benchmarks.probes.at_exec import run_program
@@ -83,5 +83,5 @@ class Watch(QObject):
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    models.default_roots = lambda: (folder,)
+    folders.default_roots = lambda: (folder,)
     sys.exit(run_program(lambda window: Watch(window) and None))

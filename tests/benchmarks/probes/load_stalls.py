@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from desktop.session import STAGE_TEXTS
-from pipelines.library import models
+from pipelines.library import folders
 from pipelines.spec.events import Stage
 from tests.benchmarks.probes.app_stalls import Watch
 from tests.benchmarks.probes.at_exec import run_program
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    models.default_roots = lambda: (folder,)
+    folders.default_roots = lambda: (folder,)
     sys.exit(run_program(lambda window: Watch(window, "load", until=STAGE_TEXTS[Stage.ENCODE]) and None))

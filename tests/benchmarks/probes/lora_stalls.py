@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from desktop.session import Session
-from pipelines.library import models
+from pipelines.library import folders
 from pipelines.spec.request import LoraInput
 from tests.benchmarks.probes.app_stalls import Watch
 from tests.benchmarks.probes.at_exec import run_program
@@ -25,6 +25,6 @@ def ask(model: str, lora: str, session: Session) -> None:
 
 if __name__ == "__main__":
     asking = partial(ask, *sys.argv[1:])
-    demos = models.demo_root()
-    models.default_roots = lambda: (demos,)
+    demos = folders.demo_root()
+    folders.default_roots = lambda: (demos,)
     sys.exit(run_program(lambda window: Watch(window, "lora", asking) and None))

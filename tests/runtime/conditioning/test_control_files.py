@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from pipelines.library.control_files import PART, read_control
+from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
-from pipelines.library.models import demo_root, record_of
+from pipelines.library.models import record_of
 from pipelines.library.places import Place, Source
 from pipelines.library.single_file import CONFIGS, PartFile
 from pipelines.runtime.network import empty
