@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 HEADLESS = "python main.py generate --help tells how to make pictures without a window."
 
@@ -14,13 +15,25 @@ def main(argv: Sequence[str] = ()) -> int:
     if why := _no_display():
         return _refuse(why)
     try:
-        from desktop import process
+        process = process_of_the_program()
     except ImportError as error:
         if "PySide6" not in str(error) and "lib" not in str(error):
             raise
         return _refuse(f"Qt cannot be loaded: {error}")
     sys.setswitchinterval(0.001)  # the engine's thread hands the GIL back sooner, so the window stalls less
     return process.run(list(argv))
+
+
+def process_of_the_program() -> ModuleType:
+    """All of the window. Raises ImportError where Qt cannot be loaded."""
+    from PySide6 import QtCore  # noqa: F401 - brings what is switched off next
+
+    from desktop.plain_imports import read_no_sources
+
+    read_no_sources()
+    from desktop import process
+
+    return process
 
 
 def _no_display() -> str:
