@@ -28,7 +28,7 @@ from desktop.session import Engine, Session, State, defaults_for, duration, step
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
-from pipelines.library import folders, measured, models
+from pipelines.library import attention, folders, measured, models
 from pipelines.library.tokens import count_tokens
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
@@ -136,9 +136,12 @@ class Application(QObject):
             output_dir=str(self.output_dir()),
             device=value.device,
             dtype=value.dtype,
+            attention=value.attention,
+            deterministic=value.deterministic,
             threads=value.threads,
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
+            attention_file=str(self._places.data / attention.FILE),
         )
 
     def output_dir(self) -> Path:

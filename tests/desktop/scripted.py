@@ -13,6 +13,7 @@ from pipelines.library.outputs import save_picture
 from pipelines.spec.errors import DeviceLost, NotSaved, OutOfMemory
 from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Preview, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 
@@ -73,6 +74,7 @@ class Script:
 
 class ScriptedEngine:
     device = "cpu"
+    machine = Machine()
 
     def __init__(self, script: Script, options: EngineOptions) -> None:
         self._script, self._options = script, options
