@@ -42,7 +42,9 @@ class Engine(Protocol):
     """
 
     device: str
-    machine: Machine
+
+    @property
+    def machine(self) -> Machine: ...
 
     def run(self, job: Job, emit: Emit) -> None: ...
     def memory(self) -> MemoryChanged: ...

@@ -6,6 +6,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """What a person sets of `EngineOptions`, by the same names."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    deterministic: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """`device` and `dtype` as in devices.py, `attention` an id of the table in attention.py.
 

@@ -79,7 +79,7 @@ class ChosenAttention:
         found = choice(self.wanted, self.tried(dtype, width, tokens))
         if found.why:
             title = attention_of(self.wanted).title
-            text = f"The attention '{title}' cannot be used here for heads of {width} numbers: {found.why}."
+            text = f"The attention '{title}' cannot be used here: {found.why}."
             raise EngineError(text, _WHAT_ELSE)
         return found
 
