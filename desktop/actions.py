@@ -41,6 +41,11 @@ ACTIONS = (
         tip="Choose where new pictures are saved", run=lambda w: w.change_folder(),
     ),
     ActionRow(
+        id="settings", menu="&File", text="S&ettings…", shortcut="Ctrl+,",
+        tip="Choose the device, its precision and the kernel of attention",
+        run=lambda w: w.settingsWanted.emit(),
+    ),
+    ActionRow(
         id="downloads", menu="&File", text="&Downloads…", shortcut="Ctrl+J", icon="download", separator=True,
         tip="Fetch models, and see how far they are", run=lambda w: w.downloadsWanted.emit(),
     ),

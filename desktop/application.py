@@ -17,6 +17,7 @@ from desktop.dialogs.about import AboutDialog, parts
 from desktop.dialogs.log_view import LogDialog, tail
 from desktop.downloads import Downloads
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
+from desktop.engine_settings import EngineSettings
 from desktop.main_window import MainWindow
 from desktop.models import Models
 from desktop.notifications import Notifications, sentences
@@ -28,7 +29,7 @@ from desktop.session import Engine, Session, State, defaults_for, duration, step
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
-from pipelines.library import folders, measured
+from pipelines.library import attention, folders, measured
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
@@ -108,6 +109,7 @@ class Application(QObject):
             places.data, self.tasks, self.session, self.bridge, self.window.card, self.window.gauge, self
         )
         self.preflight.dtype = self.settings.value.dtype
+        self.engine_settings = EngineSettings(self.settings, self.session, self.bridge, self.window)
         self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
         self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
@@ -135,9 +137,12 @@ class Application(QObject):
             output_dir=str(self.output_dir()),
             device=value.device,
             dtype=value.dtype,
+            attention=value.attention,
+            deterministic=value.deterministic,
             threads=value.threads,
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
+            attention_file=str(self._places.data / attention.FILE),
         )
 
     def output_dir(self) -> Path:
@@ -156,6 +161,7 @@ class Application(QObject):
         self.pictures.settingsRead.connect(self._restore)
         self.models.found.connect(self._models_found)
         self.models.settingsChanged.connect(self._save_settings)
+        self.engine_settings.changed.connect(self._engine_settings_changed)
         self.notifications.bugSeen.connect(self._save_settings)
         self.session.stateChanged.connect(self._state_changed)
         self._token_timer.timeout.connect(self._count_tokens)
@@ -360,13 +366,27 @@ class Application(QObject):
         self.settings.change(output_dir=folder)
         self._save_settings()
         self.pictures.load(self.output_dir())
+        self._want_new_engine()
+
+    @Slot()
+    def _engine_settings_changed(self) -> None:
+        self._save_settings()
+        self.preflight.dtype = self.settings.value.dtype
+        if self._want_new_engine():
+            self.notifications.info("The engine starts anew with these settings.")
+        else:
+            self.notifications.info("These settings are used once the pictures that are asked for are done.")
+
+    def _want_new_engine(self) -> bool:
+        """The engine learns of other options by being built anew; False where that has to wait for a job."""
         self.bridge.use_factory(self._make_factory(self.engine_options()))
         self._new_engine_wanted = True
-        if not self.session.state.busy or self.bridge.paused:  # a pause holds what would begin
-            self._new_engine()
+        if self.session.state.busy and not self.bridge.paused:  # a pause holds what would begin
+            return False
+        self._new_engine()
+        return True
 
     def _new_engine(self) -> None:
-        """The engine learns of another folder by being built anew; never in the middle of a job."""
         self._new_engine_wanted = False
         self.session.restart_engine()
 

@@ -66,6 +66,7 @@ class MainWindow(QMainWindow):
     logWanted = Signal()
     aboutWanted = Signal()
     downloadsWanted = Signal()
+    settingsWanted = Signal()
     freeWanted = Signal()
     pictureDropped = Signal(str)
     dropRefused = Signal(object)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -14,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.library.files import remove, write_temporary
+from pipelines.spec.attention import NAMES
+from pipelines.spec.devices import DTYPES, KNOWN, is_device
 from pipelines.spec.errors import EngineError
 from pipelines.spec.request import GenerationRequest
 
 log = logging.getLogger(__name__)
 
 THEMES = ("system", "light", "dark")
-DTYPES = ("auto", "float32", "float16", "bfloat16")
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +36,8 @@ class Settings:
     model_folders: tuple[str, ...] = ()
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "auto"
+    deterministic: bool = False
     threads: int = 0
     filename_pattern: str = "[number]-[seed]"
     load_limit_s: float = 300.0
@@ -74,14 +75,20 @@ def _folders(value: Any) -> tuple[str, ...]:
 
 
 def _device(value: Any) -> str:
-    if not isinstance(value, str) or not _DEVICE.fullmatch(value):
-        raise ValueError("must be auto, cpu, mps, cuda or cuda:1")
+    if not isinstance(value, str) or not is_device(value):
+        raise ValueError(f"must be one of {KNOWN}")
     return value
 
 
 def _dtype(value: Any) -> str:
     if value not in DTYPES:
         raise ValueError(f"must be one of {', '.join(DTYPES)}")
+    return value
+
+
+def _attention(value: Any) -> str:
+    if value not in NAMES:
+        raise ValueError(f"must be one of {', '.join(NAMES)}")
     return value
 
 
@@ -113,6 +120,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "model_folders": _folders,
     "device": _device,
     "dtype": _dtype,
+    "attention": _attention,
+    "deterministic": _flag,
     "threads": _threads,
     "filename_pattern": _text,
     "load_limit_s": _seconds,

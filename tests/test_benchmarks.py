@@ -273,6 +273,20 @@ def test_text_area_counts_no_run_and_no_byte_for_a_repeated_prompt(terms):
     assert found["text.encoder_bytes"].baseline  # a first prompt does move them
 
 
+def test_attention_area_times_what_runs_here_and_says_why_the_rest_does_not(terms):
+    from tests.benchmarks import attention
+
+    found = {r.name: r for r in attention.rows(terms)}
+    for width in (40, 64, 128):
+        for name in ("auto", "flash", "math"):
+            row = found[f"attention.{width}_{name}"]
+            assert row.status == "ok"
+            assert row.value
+            assert row.baseline
+        assert found[f"attention.{width}_cudnn"].status == "skipped"
+        assert "graphics cards" in found[f"attention.{width}_cudnn"].note
+
+
 def test_lora_area_changes_weighs_and_draws(terms):
     from tests.benchmarks import lora
 

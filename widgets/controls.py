@@ -6,12 +6,14 @@ from PySide6.QtCore import QLocale, QPoint, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QPainter, QPaintEvent, QPalette, QValidator, QWheelEvent
 from PySide6.QtWidgets import (
     QAbstractSpinBox,
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QSizePolicy,
     QSlider,
     QSpinBox,
     QStyle,
+    QStyleOptionButton,
     QStyleOptionComboBox,
     QStyleOptionSpinBox,
     QStylePainter,
@@ -74,6 +76,22 @@ class Choice(QComboBox):
         size = _CHEVRON
         left = self.width() - size - 2 * XS if self.isLeftToRight() else 2 * XS
         _paint_chevron(self, "chevron-down", QRect(left, (self.height() - size) // 2, size, size))
+
+
+class Check(QCheckBox):
+    """The style sheet draws the box, which leaves the tick to us."""
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if self.isChecked():
+            option = QStyleOptionButton()
+            self.initStyleOption(option)
+            box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
+            painter = QPainter(self)
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            colour = self.palette().color(QPalette.ColorRole.HighlightedText).name()
+            paint_icon(painter, "check", box.adjusted(1, 1, -1, -1), colour)
+            painter.end()
 
 
 class NumberField(QSpinBox):

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QSignalBlocker, Signal
-from PySide6.QtGui import QPainter, QPaintEvent, QPalette
-from PySide6.QtWidgets import QCheckBox, QProgressBar, QStyle, QStyleOptionButton, QWidget
+from PySide6.QtWidgets import QProgressBar, QWidget
 
-from widgets.controls import IconButton
+from widgets.controls import Check, IconButton
 from widgets.field import row
-from widgets.icons import paint_icon
 from widgets.metrics import M, S, TextSize
 from widgets.plain import ElidedLabel, Label, name_control
 
 _HASHING_TIP = (
     "Read the files in the background, while no picture is made, for the hashes by which sites know a model."
 )
-
-
-class Check(QCheckBox):
-    """The style sheet draws the box, which leaves the tick to us."""
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        super().paintEvent(event)
-        if self.isChecked():
-            option = QStyleOptionButton()
-            self.initStyleOption(option)
-            box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
-            painter = QPainter(self)
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            colour = self.palette().color(QPalette.ColorRole.HighlightedText).name()
-            paint_icon(painter, "check", box.adjusted(1, 1, -1, -1), colour)
-            painter.end()
 
 
 class ModelsStatus(QWidget):

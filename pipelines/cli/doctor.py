@@ -17,11 +17,12 @@ import psutil
 
 from pipelines.cli import output
 from pipelines.cli.output import DONE, FAILED
-from pipelines.cli.probe import Facts, probe
+from pipelines.cli.probe import HEAD, Facts, probe
 from pipelines.library.folders import default_output_dir, demo_root
 from pipelines.library.machine import processor
 from pipelines.library.models import scan
 from pipelines.library.version import program
+from pipelines.spec.attention import AUTO, Tried, attention_of, choice
 
 NAME = "doctor"
 _REINSTALL = "Run: python3 installer/bootstrap.py run"
@@ -150,7 +151,7 @@ def _engine(found: dict[str, Facts]) -> Iterator[Finding]:
         yield _library(name, found[name], State.PROBLEM, "No picture can be made without it. " + _REINSTALL)
     yield _device(found["torch"], found["device"])
     yield _library("xformers", found["xformers"], State.OFF, "torch's own attention is used instead.")
-    yield _attention(found)
+    yield from _attention(found["attention"])
     yield _library("torchvision", found["torchvision"], State.OFF, _REINSTALL)
     yield _library("peft", found["peft"], State.OFF, "LoRA cannot be used without it. " + _REINSTALL)
     todo = "The sampler LMS and the schedule Beta cannot be used without it. " + _REINSTALL
@@ -179,10 +180,28 @@ def _device(torch: Facts, found: Facts) -> Finding:
     return Finding("Device", State.OFF, text, "Where there is an NVIDIA card, update its driver.")
 
 
-def _attention(found: dict[str, Facts]) -> Finding:
-    facts = found["attention"]
+def _attention(facts: Facts) -> Iterator[Finding]:
+    """What is used, then each kernel by itself."""
     if error := facts.get("error"):
-        return Finding("Attention", State.PROBLEM, str(error), _REINSTALL)
-    if facts["choice"] == "xformers":
-        return Finding("Attention", State.OK, "xformers: it was tried, answers the same and is faster here")
-    return Finding("Attention", State.OK, "torch (scaled_dot_product_attention)")
+        yield Finding("Attention", State.PROBLEM, f"it could not be tried: {error}", _REINSTALL)
+        return
+    tried = tuple(Tried(**each) for each in facts["tried"])
+    used, own = choice(AUTO, tried), next(each for each in tried if not each.id)
+    what = attention_of(used.id).title if used.id else "torch's own choice"
+    yield Finding("Attention", State.OK, f"{what} (heads of {HEAD} numbers, {facts['dtype']})")
+    for each in tried:
+        if each.id:
+            state = State.OFF if each.why else State.OK
+            yield Finding(f"Attention {each.id}", state, _kernel_words(each, used, own))
+
+
+def _kernel_words(each: Tried, used: Tried, own: Tried) -> str:
+    if each.why:
+        return each.why
+    if each.own:
+        return "can be used: torch's own choice is this one" + ("" if used.id else ", and used")
+    if each == used:
+        return f"used: it takes {each.ms / own.ms:.2f} times as long as torch's own choice"
+    same = "" if each.repeats else "; it did not give the same bits twice"
+    alone = "; for those who ask for it, as pictures differ" if attention_of(each.id).alone else ""
+    return f"can be used: it takes {each.ms / used.ms:.2f} times as long as what is used{alone}{same}"

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import queue
-import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,11 +18,13 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library import measured
+from pipelines.library import attention, measured
 from pipelines.library.folders import data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
+from pipelines.spec.attention import AUTO, NAMES
+from pipelines.spec.devices import DTYPES, KNOWN, is_device
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
     Event,
@@ -49,10 +50,8 @@ from pipelines.spec.request import GenerationRequest
 NAME = "generate"
 MAX_THREADS = 1024
 STOP_LIMIT_S = 1.0
-_DTYPES = ("auto", "float32", "float16", "bfloat16")
-_DEVICE = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 
-NAMES = {
+EVENTS = {
     JobQueued: "queued",
     JobStarted: "started",
     StageChanged: "stage",
@@ -88,8 +87,15 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add = parser.add_argument
     add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
     add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (auto)")
+    add("--device", default="auto", help=f"{KNOWN} (auto)")
     add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
+    add(
+        "--attention",
+        default=AUTO,
+        metavar="ID",
+        help=f"{', '.join(NAMES)} (auto: the quickest that is right)",
+    )
+    add("--deterministic", action="store_true", help="the same request makes the same picture, to the bit")
     add("--threads", default="0", metavar="N", help="processor threads to use, 0 for all (0)")
     add("--debug", action="store_true", help="tell errors with all their details, on stderr")
     add_models_argument(parser)
@@ -177,9 +183,12 @@ def run(args: argparse.Namespace) -> int:
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),
         dtype=_dtype(args.dtype),
+        attention=_attention(args.attention),
+        deterministic=args.deterministic,
         threads=_threads(args.threads),
         preview_interval_s=0,
         measured_file=str(data_dir() / measured.FILE),
+        attention_file=str(data_dir() / attention.FILE),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
@@ -282,7 +291,7 @@ class _JsonLines(_Listener):
 
     def hear(self, event: Event) -> None:
         super().hear(event)
-        data: dict[str, Any] = {"event": NAMES[type(event)]}
+        data: dict[str, Any] = {"event": EVENTS[type(event)]}
         if not isinstance(event, StepDone):
             data |= dataclasses.asdict(event)
         else:  # pixels are no JSON, and copying them takes its time
@@ -341,14 +350,20 @@ def _output_dir(name: str | None) -> Path:
 
 
 def _device(text: str) -> str:
-    if not _DEVICE.fullmatch(text):
-        raise RequestError("device", f"there is no device '{text}'.", "Known: auto, cpu, cuda, cuda:1, mps.")
+    if not is_device(text):
+        raise RequestError("device", f"there is no device '{text}'.", f"Known: {KNOWN}.")
+    return text
+
+
+def _attention(text: str) -> str:
+    if text not in NAMES:
+        raise RequestError("attention", f"there is no attention '{text}'.", f"Known: {', '.join(NAMES)}.")
     return text
 
 
 def _dtype(text: str) -> str:
-    if text not in _DTYPES:
-        raise RequestError("dtype", f"there is no precision '{text}'.", f"Known: {', '.join(_DTYPES)}.")
+    if text not in DTYPES:
+        raise RequestError("dtype", f"there is no precision '{text}'.", f"Known: {', '.join(DTYPES)}.")
     return text
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ Facts = dict[str, Any]
 
 _MARK = "probe "
 _TIMEOUT_S = 300
+HEAD, TOKENS = 64, 4096
 
 
 def probe(what: str) -> dict[str, Facts]:
@@ -69,12 +71,14 @@ def _xformers() -> Facts:
 
 
 def _attention() -> Facts:
-    device: Any = importlib.import_module("pipelines.runtime.device").choose("auto")
-    if device.type != "cuda":
-        return {"choice": "torch"}
-    dtype = importlib.import_module("torch").float16
-    wins = importlib.import_module("pipelines.runtime.attention").xformers_wins(device, dtype)
-    return {"choice": "xformers" if wins else "torch"}
+    """What trials find at the head size of SD 2.x and SDXL, in the precision that the device draws in."""
+    importlib.import_module("pipelines.runtime.optional").leave_out_broken()  # as the engine does
+    devices: Any = importlib.import_module("pipelines.runtime.device")
+    trial: Any = importlib.import_module("pipelines.runtime.attention.trial")
+    device = devices.choose("auto")
+    dtype = devices.compute_dtype(device, "auto")
+    found = trial.tried(device, dtype, trial.shape_on(device, dtype, HEAD, TOKENS))
+    return {"dtype": str(dtype).removeprefix("torch."), "tried": [dataclasses.asdict(each) for each in found]}
 
 
 def _diffusers() -> Facts:

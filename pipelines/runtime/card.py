@@ -27,17 +27,16 @@ class Card:
 
     def mark(self) -> None:
         """`taken` counts from here."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self._start = torch.cuda.memory_allocated(self.device)
+        if stats := devices.memory_of(self.device):
+            stats.reset_peak_memory_stats(self.device)
+            self._start = stats.memory_allocated(self.device)
 
     def taken(self) -> int | None:
         """The most bytes beside those that were taken at the mark; None where nobody counts them."""
-        if self.device.type != "cuda":
-            return None
-        return torch.cuda.max_memory_allocated(self.device) - self._start
+        stats = devices.memory_of(self.device)
+        return None if stats is None else stats.max_memory_allocated(self.device) - self._start
 
 
 def card(device: torch.device) -> Card:
     """Apple's devices compute in the very RAM that they have, so nothing is gained there by a move."""
-    return Card(device, mover(device), apart=device.type == "cuda")
+    return Card(device, mover(device), apart=devices.memory_of(device) is not None)

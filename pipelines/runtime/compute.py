@@ -16,11 +16,14 @@ from PIL import Image
 from pipelines.library.known_sizes import KnownSizes
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
+from pipelines.runtime.attention.chosen import ChosenAttention, Head, applied
+from pipelines.runtime.attention.kernels import Kernel
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
 from pipelines.runtime.holders import holders
+from pipelines.runtime.latents import cells_of
 from pipelines.runtime.loader import Loader, Model, network_plan
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.meter import Meter
@@ -28,19 +31,21 @@ from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
+from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.runtime.usage import Usage
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Prompt
 
 
 class Compute:
-    """Built and used on one thread. Raises EngineError for a device or precision that is not there.
+    """Built and used on one thread. Raises EngineError for a device, precision or attention that is not there.
 
     `card` is the device of the options unless given.
     """
@@ -49,9 +54,11 @@ class Compute:
         _silence()
         if options.threads:
             torch.set_num_threads(options.threads)
+        prepare(options.deterministic)
         self._options = options
         self.card = where or card(devices.choose(options.device))
         self.name = str(self.card.device)
+        self.attention = ChosenAttention(self.card.device, options)
         self.lodging = Lodging(self.card.mover)
         self.store = ComponentStore(self._free, self.card.release, self.lodging.forget, self._is_held)
         self.prompts = PromptEncoder(self.card.device)
@@ -91,6 +98,7 @@ class Compute:
         `meter` knows before the first part is read what is read now in all, ControlNets and the like with it.
         """
         models = [self._model(job, role.record, role.family, meter) for role in roles]
+        self._check_attention(job, roles, models)
         self._models = models
         self._make_room(job, models)
         wanted = [self._at_once(role, model) for role, model in zip(roles, models, strict=True)]
@@ -102,6 +110,17 @@ class Compute:
         for model, names in zip(models, wanted, strict=True):
             model.parts.ready(names)
         return models
+
+    def _check_attention(self, job: Job, roles: Sequence[Role], models: Sequence[Model]) -> None:
+        """Raises EngineError for a kernel that was asked for and cannot run, before anything of a model is read."""
+        if not self.attention.forced:
+            return
+        for role, model in zip(roles, models, strict=True):
+            sketch = model.plans[role.family.denoiser].sketch
+            assert sketch is not None
+            self.attention.kernels(
+                [sketch().module], model.dtype, cells_of(job.request.size, role.family.latent)
+            )
 
     def _at_once(self, role: Role, model: Model) -> list[str]:
         """The parts that the job needs from its start."""
@@ -115,6 +134,9 @@ class Compute:
         model = self._loader.load(job, record, family, meter)
         self._titles |= dict.fromkeys(model.keys.values(), record.title or record.id)
         return model
+
+    def machine(self) -> Machine:
+        return Machine(devices=devices.options(), attention=self.attention.options())
 
     def memory(self) -> MemoryChanged:
         held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)
@@ -150,7 +172,7 @@ class Compute:
         """
         base, family = models[0], parts[0].family
         work = Work(job, family, self.store, self.card.device, base.dtype, meter)
-        with conditioned(CONDITIONERS, work, base) as changed:
+        with repeating(self._options.deterministic), conditioned(CONDITIONERS, work, base) as changed:
             yield tuple(changed if model.keys == base.keys else model for model in models)
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
@@ -176,13 +198,22 @@ class Compute:
             self.stages.drawing(phase)
             self.card.mark()
 
-        latents = sampling.denoise(
-            parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s, emit=emit,
-            before=before,
-        )  # fmt: skip
+        with applied(self._kernels(parts, job), self.attention.forced):
+            latents = sampling.denoise(
+                parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s,
+                emit=emit, before=before,
+            )  # fmt: skip
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
+
+    def _kernels(self, parts: Sequence[Phase], job: Job) -> dict[Head, Kernel]:
+        """Found before the denoiser is brought to the card: trials take memory of their own."""
+        found = dict[Head, Kernel]()
+        for phase in parts:
+            cells = cells_of(job.request.size, phase.family.latent)
+            found |= self.attention.kernels(phase.networks, phase.denoiser.dtype, cells)
+        return found
 
     def decode(
         self,

@@ -1,10 +1,15 @@
-"""Where the computing happens: choice of device and precision, free memory, what a device's errors mean."""
+"""Where the computing happens: choice of device and precision, free memory, what a device's errors mean.
+
+AMD's cards are 'cuda' in a torch that was built for ROCm. XPU, MPS and DirectML have never run here: what is written
+for them follows torch's and torch_directml's documents.
+"""
 
 from __future__ import annotations
 
 import gc
+import importlib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -13,25 +18,28 @@ import torch
 from pipelines.library.machine import processor
 from pipelines.library.single_file import widened
 from pipelines.runtime.precision import Precision
+from pipelines.spec.devices import KNOWN
 from pipelines.spec.errors import EngineError
+from pipelines.spec.machine import Option
 from pipelines.spec.memory import Room
 from pipelines.spec.record import ModelRecord
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _SHARE = 0.75  # of the free memory that weights in float32 may take; a picture and the system need the rest
+_DIRECT_ML = "directml"
+# Cards of NVIDIA, AMD (ROCm) and Intel: torch counts their memory by functions of the same names.
+_WITH_MEMORY: Mapping[str, Any] = {"cuda": torch.cuda, "xpu": torch.xpu}
 _BF16_FILES = frozenset({"bf16", "bfloat16"})
 
 
 def choose(wanted: str) -> torch.device:
     """`EngineOptions.device` as a device that answers. Raises EngineError naming the wanted one."""
     if wanted == "auto":
-        return _first_that_works("cuda", "mps")
+        return _first_that_works("cuda", "xpu", "mps")
     try:
-        device = torch.device(wanted)
+        device = _direct_ml(wanted) if wanted.startswith(_DIRECT_ML) else torch.device(wanted)
     except RuntimeError as error:
-        raise EngineError(
-            f"There is no device '{wanted}'.", "Known: auto, cpu, cuda, cuda:0, mps."
-        ) from error
+        raise EngineError(f"There is no device '{wanted}'.", f"Known: {KNOWN}.") from error
     if not _works(device):
         raise EngineError(f"The device '{wanted}' does not answer.", "Choose 'auto' or 'cpu'.")
     return device
@@ -39,6 +47,41 @@ def choose(wanted: str) -> torch.device:
 
 def _first_that_works(*names: str) -> torch.device:
     return next((d for name in names if _works(d := torch.device(name))), torch.device("cpu"))
+
+
+def _direct_ml(wanted: str) -> torch.device:
+    """'directml' or 'directml:1', by the package of Microsoft. Raises EngineError where it is not there."""
+    try:
+        package = importlib.import_module("torch_directml")
+    except Exception as error:  # built for another torch: any error at all
+        text = (
+            f"The device '{wanted}' needs the package torch-directml, which cannot be loaded here ({error})."
+        )
+        raise EngineError(text, "Choose 'auto' or 'cpu'.") from error
+    number = wanted.removeprefix(_DIRECT_ML).removeprefix(":")
+    if int(number or 0) >= package.device_count():
+        raise EngineError(f"The device '{wanted}' is not there.", "Choose 'auto' or 'cpu'.")
+    return package.device(int(number)) if number else package.device()
+
+
+def options() -> tuple[Option, ...]:
+    """The devices of this computer, by the ids that `choose` takes, the processor last."""
+    return (*_cards(), Option(id="cpu", title=processor()))
+
+
+def _cards() -> Iterator[Option]:
+    for kind, module in _WITH_MEMORY.items():
+        for number in range(module.device_count() if module.is_available() else 0):
+            name = f"{kind}:{number}"
+            yield Option(id=name, title=str(module.get_device_name(number)))
+    if torch.backends.mps.is_available():
+        yield Option(id="mps", title="Apple GPU")
+    try:
+        package = importlib.import_module(f"torch_{_DIRECT_ML}")
+    except Exception:  # mostly it is not installed
+        return
+    for number in range(package.device_count()):
+        yield Option(id=f"{_DIRECT_ML}:{number}", title=str(package.device_name(number)))
 
 
 def _works(device: torch.device) -> bool:
@@ -64,9 +107,15 @@ def compute_dtype(
         return _DTYPES[wanted]
     if device.type == "cpu":
         return torch.float32
-    native_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    native_bf16 = _computes_bfloat16(device)
     bf16 = {file_dtype.lower(), half} & _BF16_FILES
     return torch.bfloat16 if native_bf16 and bf16 else torch.float16
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "xpu" and torch.xpu.is_bf16_supported()
 
 
 def computes_in(device: torch.device, dtype: torch.dtype) -> bool:
@@ -103,11 +152,21 @@ def precision(device: torch.device, wanted: str, record: ModelRecord, half: str,
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a new tensor may take without pushing something out."""
-    if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + cached
+    """What a new tensor may take without pushing something out.
+
+    DirectML tells of no memory: there it is what is free of the RAM, and a card that is full says so by its error.
+    """
+    if stats := memory_of(device):
+        return stats.mem_get_info(device)[0] + stats.memory_reserved(device) - stats.memory_allocated(device)
+    if device.type == "mps":
+        most = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+        return max(0, min(most, psutil.virtual_memory().available))
     return psutil.virtual_memory().available
+
+
+def memory_of(device: torch.device) -> Any:
+    """The module of torch that counts the memory of the device, such as torch.cuda; None where none does."""
+    return _WITH_MEMORY.get(device.type)
 
 
 def bytes_of(part: Any, device: torch.device | None = None) -> int:
@@ -123,27 +182,32 @@ def bytes_of(part: Any, device: torch.device | None = None) -> int:
 
 def name_of(device: torch.device) -> str:
     """As its maker calls it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
+    if stats := memory_of(device):
+        return stats.get_device_name(device)
+    if device.type == "privateuseone":
+        return importlib.import_module("torch_directml").device_name(device.index or 0)
+    return processor()
 
 
 def room_of(device: torch.device) -> Room | None:
     """Memory of its own; None for a device that computes in RAM."""
-    if device.type != "cuda":
+    stats = memory_of(device)
+    if stats is None:
         return None
-    free, total = torch.cuda.mem_get_info(device)
-    return Room(total=total, free=free, ours=torch.cuda.memory_reserved(device))
+    free, total = stats.mem_get_info(device)
+    return Room(total=total, free=free, ours=stats.memory_reserved(device))
 
 
 def release(device: torch.device) -> None:
     """Gives unused memory back to the system, for the next job and for other programs."""
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+    if stats := memory_of(device):
+        stats.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
 
 
-_OOM_TEXTS = ("out of memory", "can't allocate memory", "not enough memory")
+_OOM_TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "not enough gpu video memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

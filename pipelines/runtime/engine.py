@@ -85,6 +85,7 @@ class Engine:
     def __init__(self, compute: Compute, options: EngineOptions) -> None:
         self.compute = compute
         self.device = compute.name
+        self.machine = compute.machine()
         self._options = options
 
     def run(self, job: Job, emit: Emit) -> None:

@@ -13,6 +13,10 @@ def shape_of(size: Size, latent: LatentFormat, channels: int) -> tuple[int, int,
     return 1, channels, size.height // latent.scale, size.width // latent.scale
 
 
+def cells_of(size: Size, latent: LatentFormat) -> int:
+    return (size.height // latent.scale) * (size.width // latent.scale)
+
+
 def pack(latents: torch.Tensor, patch: int) -> torch.Tensor:
     """[n, c, h, w] -> [n, h/p * w/p, c*p*p]; as they are where `patch` is 1."""
     if patch == 1:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from accelerate import init_empty_weights
 
-from pipelines.runtime import attention, gguf_weights
+from pipelines.runtime import gguf_weights
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.precision import Precision, settle
 from pipelines.runtime.reading import tensors
@@ -29,10 +29,10 @@ _CONFIGS: Mapping[str, Any] = {
     "T5EncoderModel": transformers.T5Config,
 }
 _INNER = ("text_config", "vision_config")  # in the config of a whole CLIP
-_DENOISERS = ("UNet2DConditionModel", "ControlNetModel")  # whose attention is ours to choose
-CLASSES = frozenset(
-    (*_CONFIGS, *_DENOISERS, "FluxTransformer2DModel", "FluxControlNetModel", "AutoencoderKL")
-)
+_DIFFUSERS = (
+    "UNet2DConditionModel", "ControlNetModel", "FluxTransformer2DModel", "FluxControlNetModel", "AutoencoderKL",
+)  # fmt: skip
+CLASSES = frozenset((*_CONFIGS, *_DIFFUSERS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,4 @@ def filled(
         raise ModelError(text, "Get the model again.")
     module = module.to(lands).eval().requires_grad_(False)  # what is no weight is on the CPU still
     settle(module, precision)
-    if type(module).__name__ in _DENOISERS:
-        attention.settle(module, device)
     return module

@@ -27,6 +27,7 @@ from pipelines.spec.events import (
     WorkerReady,
 )
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,13 @@ LANE = "engine"  # the thread's name
 class Engine(Protocol):
     """What the lane needs. `run` tells its progress by `emit`; it raises Cancelled after `job.cancel()`.
 
-    `free` lets go of all that is loaded; `memory` tells what is.
+    `free` lets go of all that is loaded; `memory` tells what is. `machine` is what it found to choose from.
     """
 
     device: str
+
+    @property
+    def machine(self) -> Machine: ...
 
     def run(self, job: Job, emit: Emit) -> None: ...
     def memory(self) -> MemoryChanged: ...
@@ -138,7 +142,8 @@ class Worker(threading.Thread):
         """Runs jobs until `stop()` or until one of them took the lane with it; answers what it died of."""
         start = time.perf_counter()
         engine = self._factory()
-        self._emit(WorkerReady(seconds=time.perf_counter() - start, device=engine.device))
+        seconds = time.perf_counter() - start
+        self._emit(WorkerReady(seconds=seconds, device=engine.device, machine=engine.machine))
         self._tell_memory(engine)
         death = None
         while death is None and (job := self._next(engine)) is not None:

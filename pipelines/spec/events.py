@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pipelines.spec.machine import Machine
 from pipelines.spec.memory import Holder, Room
 
 
@@ -125,10 +126,14 @@ class JobFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReady:
-    """torch is imported and the engine built, `seconds` after the worker's start; `device` as in 'cpu', 'cuda:0'."""
+    """torch is imported and the engine built, `seconds` after the worker's start; `device` as in 'cpu', 'cuda:0'.
+
+    `machine` is what can be chosen here.
+    """
 
     seconds: float
     device: str
+    machine: Machine = field(default_factory=Machine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

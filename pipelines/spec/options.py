@@ -6,17 +6,34 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineChoice:
+    """What a person sets of `EngineOptions`, by the same names."""
+
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    deterministic: bool = False
+    threads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """`device` 'auto', 'cpu', 'cuda', 'cuda:1', 'mps' ...; `dtype` 'auto', 'float32', 'float16', 'bfloat16'.
+    """`device` and `dtype` as in devices.py, `attention` an id of the table in attention.py.
+
+    `deterministic`: the same request makes the same picture to the bit, as far as the device can.
 
     `threads` 0 leaves torch's own choice; `preview_interval_s` is the least time between two previews, 0 for none.
-    `measured_file` is where it is kept what memory pictures took on this device; empty: until the engine ends.
+    `measured_file` is where it is kept what memory pictures took on this device, `attention_file` what trials of the
+    kernels of attention found; empty: until the engine ends.
     """
 
     output_dir: str
     device: str = "auto"
     dtype: str = "auto"
+    attention: str = "auto"
+    deterministic: bool = False
     threads: int = 0
     preview_interval_s: float = 0.1
     filename_pattern: str = "[number]-[seed]"
     measured_file: str = ""
+    attention_file: str = ""

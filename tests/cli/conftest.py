@@ -12,6 +12,7 @@ import pytest
 from pipelines.cli.commands import main
 from pipelines.spec.events import ImageSaved, MemoryChanged, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Sampling
 
@@ -32,6 +33,7 @@ class ScriptedEngine:
     """`script` runs in place of the model; without one it draws each picture in its steps."""
 
     device = "cpu"
+    machine = Machine()
 
     def __init__(self, options: Any, script: Callable[[Job, Any], None] | None) -> None:
         self.options = options

@@ -1,5 +1,6 @@
 """W8: whatever is wrong with the libraries, `doctor` says so and what to do, and never shows a traceback."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -10,13 +11,21 @@ import pytest
 
 from pipelines.cli import doctor
 from pipelines.cli.doctor import Finding, State, findings
+from pipelines.spec.attention import Tried
 
 ROOT = Path(__file__).resolve().parents[2]
+TRIED = (
+    Tried(id="", ms=2.0),
+    Tried(id="flash", ms=2.1, own=True),
+    Tried(id="cudnn", why="it answers wrong, by 3.0% where 0.50% is rounding"),
+    Tried(id="math", ms=5.0, repeats=False),
+    Tried(id="sage", ms=1.0),
+)
 FINE = {
     "engine": {
         "torch": {"version": "2.10.0", "cuda_build": "12.8", "gpus": [], "threads": 2},
         "device": {"device": "cpu"},
-        "attention": {"choice": "torch"},
+        "attention": {"dtype": "float32", "tried": [dataclasses.asdict(each) for each in TRIED]},
     },
     "window": {"PySide6": {"version": "6.11.3"}, "x11": {}},
 }
@@ -51,7 +60,7 @@ def test_a_computer_where_all_is_well(found):
     lines = found()
     assert lines["torch"] == Finding("torch", State.OK, "2.10.0")
     assert lines["Window"].state is State.OK
-    assert lines["Attention"].text.startswith("torch")
+    assert lines["Attention"].text == "torch's own choice (heads of 64 numbers, float32)"
     for name in ("Python", "System", "Processor", "Memory", "Pictures", "Emulsion"):
         assert lines[name].text
 
@@ -66,6 +75,23 @@ def test_a_broken_library_is_named_with_its_reason_and_what_to_do(found, library
     assert "9.9" in line.text
     assert "libcudart.so.12" in line.text
     assert line.todo
+
+
+def test_each_kernel_of_attention_says_whether_it_can_be_used_and_why_not(found):
+    lines = found()
+    assert lines["Attention flash"].text.endswith("torch's own choice is this one, and used")
+    assert "2.50 times as long as what is used" in lines["Attention math"].text
+    assert lines["Attention cudnn"] == Finding("Attention cudnn", State.OFF, TRIED[2].why)
+    assert "same bits" in lines["Attention math"].text
+    assert "pictures differ" in lines["Attention sage"].text  # the quickest, and not used
+    faster = [dataclasses.asdict(Tried(id=t.id, ms=1.0) if t.id == "flash" else t) for t in TRIED]
+    lines = found(attention={"dtype": "float16", "tried": faster})
+    assert lines["Attention"].text.startswith("Flash")
+    assert lines["Attention flash"].text.startswith("used: it takes 0.50")
+
+
+def test_attention_that_could_not_be_tried_is_a_problem(found):
+    assert found(attention={"error": "RuntimeError: lost"})["Attention"].state is State.PROBLEM
 
 
 def test_torch_without_cuda_is_off_and_says_why(found):

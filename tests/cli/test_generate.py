@@ -46,7 +46,8 @@ def test_a_setting_without_effect_is_told(headless):
 def test_every_flag_reaches_its_field(headless):
     words = (
         "--prompt a --negative b --model DEMO-SD --steps 9 --guidance 2 --sampler euler --schedule karras "
-        "--seed 5 --size 320x192 --count 3 --device cuda:1 --threads 2"
+        "--seed 5 --size 320x192 --count 3 --device cuda:1 --threads 2 "
+        "--attention math --deterministic"
     )
     _, (first, *_) = headless.generate(*words.split())
     request = first["request"]
@@ -59,6 +60,8 @@ def test_every_flag_reaches_its_field(headless):
     }
     assert (request["size"], request["count"]) == ({"width": 320, "height": 192}, 3)
     assert (headless.options.device, headless.options.threads) == ("cuda:1", 2)
+    assert (headless.options.attention, headless.options.deterministic) == ("math", True)
+    assert headless.options.attention_file.endswith("attention.sqlite")
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,7 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
         (["--prompt", "x", "--threads", "-1"], "threads"),
         (["--prompt", "x", "--threads", "99999999999"], "threads"),
         (["--prompt", "x", "--device", "tpu"], "device"),
+        (["--prompt", "x", "--attention", "warp"], "attention"),
         (["--prompt", "x", "--request", "/does/not/exist.json"], "request"),
         (["--prompt", "x", "--request", ""], "request"),
         (["--prompt", "x", "--models", ""], "models"),

@@ -13,6 +13,7 @@ from pipelines.library.outputs import save_picture
 from pipelines.spec.errors import DeviceLost, NotSaved, OutOfMemory
 from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Preview, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 
@@ -44,6 +45,8 @@ class Script:
         self.built = 0
         self.freed = 0
         self.memory = MemoryChanged(device_name="Scripted processor")
+        self.machine = Machine()
+        self.options: EngineOptions | None = None  # of the engine that was built last
         self.factory_fault: BaseException | None = None
         self.ready_gate = threading.Event()
         self.ready_gate.set()
@@ -63,6 +66,7 @@ class Script:
     def factory(self, options: EngineOptions) -> Callable[[], ScriptedEngine]:
         def build() -> ScriptedEngine:
             self.built += 1
+            self.options = options
             self.ready_gate.wait()
             if self.factory_fault is not None:
                 raise self.factory_fault
@@ -76,6 +80,10 @@ class ScriptedEngine:
 
     def __init__(self, script: Script, options: EngineOptions) -> None:
         self._script, self._options = script, options
+
+    @property
+    def machine(self) -> Machine:
+        return self._script.machine
 
     def memory(self) -> MemoryChanged:
         return self._script.memory

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pipelines.runtime.worker import Emit, Worker
 from pipelines.spec.events import Event, MemoryChanged, WorkerDied, WorkerReady, is_terminal
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Machine
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 
@@ -62,6 +63,7 @@ class Script:
     """An engine whose `run` is `act(job, emit)`."""
 
     device = "cpu"
+    machine = Machine()
 
     def __init__(self, act: Callable[[Job, Emit], None]) -> None:
         self._act = act

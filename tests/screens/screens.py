@@ -10,11 +10,15 @@ from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QToolTip
 
+from desktop.dialogs.engine_dialog import EngineDialog
 from desktop.dialogs.recovered import RecoveredDialog
 from pipelines.library.jobs import JobState, StoredJob
+from pipelines.spec.attention import ATTENTION
 from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.events import MemoryChanged
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.memory import Holder, Room
+from pipelines.spec.options import EngineChoice
 from pipelines.spec.request import Prompt, Sampling, Size
 from tests.screens.stage import DRAWINGS, Stage
 from widgets.controls import Choice
@@ -24,6 +28,10 @@ LONG = (
     "quality, highly detailed, simple, clean, sharp focus, with several further words that go on and on until the "
     "field has to grow, and then some more, so that the token counter says it is too long for one reading, truly"
 )
+
+
+DEFAULT = EngineChoice()
+SET = EngineChoice(device="cuda:0", dtype="bfloat16", attention="math", deterministic=True, threads=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +232,35 @@ def gauge(stage: Stage) -> None:
     stage.window.gauge.open()
 
 
+def engine_settings(stage: Stage, choice: EngineChoice = DEFAULT, kernels: bool = False) -> None:
+    """On a computer with a card; with `kernels` the list of attention is open."""
+    why = {
+        "cudnn": "it cannot take heads of 160 numbers in this precision on this device",
+        "xformers": "its kernels were built for another torch or CUDA (CUDA 1208, this is 1300)",
+        "sage": "the package sageattention is not installed",
+    }
+    stage.script.machine = Machine(
+        devices=(
+            Option(id="cuda:0", title="NVIDIA GeForce RTX 4060"),
+            Option(id="cpu", title="AMD Ryzen 5 5600"),
+        ),
+        attention=tuple(Option(id=row.id, title=row.title, why=why.get(row.id, "")) for row in ATTENTION),
+    )
+    stage.application.session.restart_engine()
+    stage.wait(lambda: bool(stage.application.engine_settings._machine.devices))
+    stage.window.actions_by_id["settings"].trigger()
+    dialog = stage.window.findChild(EngineDialog)
+    assert dialog is not None
+    dialog.panel.setValue(choice)
+    if kernels:
+        dialog.panel._attention.showPopup()
+
+
+def settings_while_busy(stage: Stage) -> None:
+    busy(stage)
+    stage.window.actions_by_id["settings"].trigger()
+
+
 USUAL = ((1280, 800),)
 NARROW = ((800, 600),)
 BOTH = ((1024, 700), (1600, 1000))
@@ -240,6 +277,10 @@ SCREENS = (
     Screen("about", about, USUAL),
     Screen("downloads", downloads, USUAL),
     Screen("add-download", add_download, USUAL),
+    Screen("settings", engine_settings, USUAL),
+    Screen("settings-set", partial(engine_settings, choice=SET), USUAL),
+    Screen("settings-kernels", partial(engine_settings, kernels=True), USUAL),
+    Screen("settings-busy", settings_while_busy, USUAL),
     Screen("no-model", empty, USUAL, has_model=False),
     Screen("starting", starting, USUAL),
     Screen("several", several, USUAL),

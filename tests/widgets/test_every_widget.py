@@ -24,6 +24,7 @@ from desktop.theme import COLOURS, Theme, apply, colour
 from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.families.sd1 import SD1
 from pipelines.spec.families.sdxl import SDXL
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.memory import Holder, Memory, Room
 from pipelines.spec.outlook import Change, Cheaper, Need, Outlook
 from pipelines.spec.record import ModelRecord
@@ -33,6 +34,7 @@ from widgets.banner import Banner
 from widgets.canvas import Canvas
 from widgets.count_panel import CountPanel
 from widgets.downloads_panel import DownloadsPanel
+from widgets.engine_panel import EnginePanel
 from widgets.film_strip import FilmStrip, Picture
 from widgets.generate_button import GenerateButton
 from widgets.icons import icon
@@ -149,7 +151,19 @@ def gauge():
     return made
 
 
+def engine():
+    panel = EnginePanel()
+    panel.set_machine(
+        Machine(
+            devices=(Option(id="cuda:0", title=MARKUP),),
+            attention=(Option(id="sage", title="x", why=MARKUP),),
+        )
+    )
+    return panel
+
+
 MAKERS = (
+    engine,
     card, gauge,
     prompt, model, SizePanel, sampling, CountPanel, button, viewer, strip, inputs, banner, refiner,
     TrueCfgPanel, SizeConditioningPanel, downloads,

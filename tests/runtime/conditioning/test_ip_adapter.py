@@ -196,7 +196,7 @@ def test_a_cancel_leaves_no_attention_behind(engine, records, adapters, family, 
 
 
 def test_processors_of_another_kind_come_back(engine, records, adapters, picture):
-    """Where xformers was faster, its processors are there: diffusers' own unloading would put torch's."""
+    """Whatever was there before: diffusers' own unloading would put torch's."""
     from diffusers.models.attention_processor import AttnProcessor
 
     family, record, adapter = by_id("sd1"), records["sd1"], adapters["sd1"]

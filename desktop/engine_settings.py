@@ -1,0 +1,52 @@
+"""`EngineSettings`: what a person sets of the engine, between the settings file, the engine's word and the dialog."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+from PySide6.QtCore import QObject, Signal, Slot
+
+from desktop.dialogs.engine_dialog import EngineDialog
+from desktop.engine_bridge import EngineBridge
+from desktop.main_window import MainWindow
+from desktop.session import Session
+from desktop.settings import SettingsFile
+from pipelines.spec.events import WorkerReady
+from pipelines.spec.machine import Machine
+from pipelines.spec.options import EngineChoice
+
+
+class EngineSettings(QObject):
+    """`changed` once the settings are others; whoever hears it builds the engine anew."""
+
+    changed = Signal()
+
+    def __init__(
+        self, settings: SettingsFile, session: Session, bridge: EngineBridge, window: MainWindow
+    ) -> None:
+        super().__init__(window)
+        self._settings, self._session, self._window = settings, session, window
+        self._machine = Machine()
+        bridge.told.connect(self._engine_said)
+        window.settingsWanted.connect(self.show)
+
+    def value(self) -> EngineChoice:
+        value = self._settings.value
+        return EngineChoice(**{field.name: getattr(value, field.name) for field in fields(EngineChoice)})
+
+    @Slot(object)
+    def _engine_said(self, event: object) -> None:
+        if isinstance(event, WorkerReady):
+            self._machine = event.machine
+
+    @Slot()
+    def show(self) -> None:
+        dialog = EngineDialog(self.value(), self._machine, self._session.state.busy, self._window)
+        dialog.chosen.connect(self.set)
+        dialog.open()
+
+    @Slot(object)
+    def set(self, choice: EngineChoice) -> None:
+        if choice != self.value():
+            self._settings.change(**asdict(choice))
+            self.changed.emit()

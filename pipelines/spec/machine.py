@@ -1,0 +1,22 @@
+"""What the engine found on this computer that a person can choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """`why` says why it cannot be used here, as the rest of a sentence; empty where it can."""
+
+    id: str
+    title: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """`devices` that answer, by their ids in `EngineOptions.device`; all kernels of attention. Empty: nobody looked."""
+
+    devices: tuple[Option, ...] = ()
+    attention: tuple[Option, ...] = ()
