@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import diffusers
@@ -28,6 +28,8 @@ from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
+from pipelines.runtime.speed.quickened import quickened
+from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.runtime.usage import Usage
@@ -58,6 +60,7 @@ class Compute:
         self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
         self._stages: Stages | None = None
         self._models: list[Model] = []  # of the job at hand
+        self._magnitudes = Magnitudes()
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
@@ -170,19 +173,35 @@ class Compute:
         return phases(job, sources)
 
     def denoise(
-        self, parts: tuple[Phase, ...], job: Job, image: int, pace: Pace, emit: Callable[[Event], None]
+        self,
+        parts: tuple[Phase, ...],
+        job: Job,
+        image: int,
+        pace: Pace,
+        emit: Callable[[Event], None],
+        note: Callable[[str], None],
     ) -> torch.Tensor:
-        def before(phase: Phase) -> None:
-            self.stages.drawing(phase)
-            self.card.mark()
+        with ExitStack() as quick:
 
-        latents = sampling.denoise(
-            parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s, emit=emit,
-            before=before,
-        )  # fmt: skip
+            def before(phase: Phase) -> None:
+                quick.close()  # what the phase before had
+                self.stages.drawing(phase)
+                self._quicken(quick, phase, job, note)
+                self.card.mark()
+
+            latents = sampling.denoise(
+                parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s,
+                emit=emit, before=before,
+            )  # fmt: skip
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
+
+    def _quicken(self, quick: ExitStack, phase: Phase, job: Job, note: Callable[[str], None]) -> None:
+        moves = self.lodging.has(phase.denoiser)
+        quick.enter_context(
+            quickened(phase, job.request, moves=moves, magnitudes=self._magnitudes, tell=note)
+        )
 
     def decode(
         self,
