@@ -15,9 +15,10 @@ from pipelines.library.jobs import JobState, StoredJob
 from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.events import MemoryChanged
 from pipelines.spec.memory import Holder, Room
-from pipelines.spec.request import Prompt, Sampling, Size
+from pipelines.spec.request import Prompt, Sampling, Size, Speed
 from tests.screens.stage import DRAWINGS, Stage
 from widgets.controls import Choice
+from widgets.scroll_column import ScrollColumn
 
 LONG = (
     "an extraordinarily detailed watercolor painting of a large orange house by day, beautiful, masterpiece, best "
@@ -224,6 +225,20 @@ def gauge(stage: Stage) -> None:
     stage.window.gauge.open()
 
 
+def speed(stage: Stage, on: Speed, model: str = "") -> None:
+    """The switches unfolded; what cannot be is told of."""
+    done(stage)
+    if model:
+        stage.application.session.choose(model)
+    panel = stage.panel("speed")
+    panel.setValue(on)
+    panel._head.setChecked(True)
+    stage.settle()
+    (column,) = (each for each in stage.window.findChildren(ScrollColumn) if each.isAncestorOf(panel))
+    column.ensureWidgetVisible(panel)
+
+
+FLUX_SPEED = Speed(step_cache="first_block", cache_limit=2.0, compile=True)
 USUAL = ((1280, 800),)
 NARROW = ((800, 600),)
 BOTH = ((1024, 700), (1600, 1000))
@@ -258,6 +273,8 @@ SCREENS = (
     Screen("card-next", next_one, BOTH),
     Screen("card-no-model", empty, BOTH, has_model=False),
     Screen("gauge", gauge, BOTH),
+    Screen("speed-flux", partial(speed, on=FLUX_SPEED, model="demo-flux"), ((1600, 1000),)),
+    Screen("speed", partial(speed, on=Speed(compile=True, channels_last=True)), (*USUAL, (1600, 1000))),
     Screen("narrow-empty", empty, NARROW),
     Screen("narrow-done", done, NARROW),
     Screen("narrow-problem", problem, NARROW),
