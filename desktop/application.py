@@ -137,6 +137,7 @@ class Application(QObject):
             device=value.device,
             dtype=value.dtype,
             threads=value.threads,
+            preview=value.preview,
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
         )

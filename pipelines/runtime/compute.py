@@ -18,6 +18,7 @@ from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
+from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
 from pipelines.runtime.holders import holders
@@ -32,7 +33,9 @@ from pipelines.runtime.speed.quickened import quickened
 from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
+from pipelines.runtime.tiny_vae import TinyPreviews, decoder_of
 from pipelines.runtime.usage import Usage
+from pipelines.spec.errors import ModelError
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -191,11 +194,24 @@ class Compute:
 
             latents = sampling.denoise(
                 parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s,
-                emit=emit, before=before,
+                emit=emit, before=before, tiny=self._tiny_previews(job, note),
             )  # fmt: skip
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
+
+    def _tiny_previews(self, job: Job, note: Callable[[str], None]) -> TinyPreviews | None:
+        """One that cannot be read costs the previews their sharpness, and nobody a picture."""
+        record, options = job.tiny_vae, self._options
+        if record is None or options.preview != "tiny" or not options.preview_interval_s:
+            return None
+        dtype = self._models[0].dtype
+        try:
+            key = tensors.key(record, dtype, self.card.device)
+            return TinyPreviews(self.store.get(key, lambda: decoder_of(record, job, self.card.device, dtype)))
+        except ModelError as error:
+            note(f"The previews are the fast ones: {error.message}.")
+            return None
 
     def _quicken(self, quick: ExitStack, phase: Phase, job: Job, note: Callable[[str], None]) -> None:
         moves = self.lodging.has(phase.denoiser)

@@ -103,7 +103,7 @@ def test_what_is_wrong_is_named(families, flags, field):
 def test_the_switches_reach_their_fields_and_a_cache_takes_its_limit_along(families):
     families.script = lambda job, emit: None
     _, (first, *_) = families.generate(
-        *"--prompt a --model flux --step-cache taylorseer:4 --compile --fused-qkv".split()
+        *["--prompt", "a", "--model", "flux", "--step-cache", "taylorseer:4", "--compile", "--fused-qkv"]
     )
     assert first["request"]["speed"] == {
         "step_cache": "taylorseer",
@@ -112,7 +112,7 @@ def test_the_switches_reach_their_fields_and_a_cache_takes_its_limit_along(famil
         "channels_last": False,
         "fused_qkv": True,
     }
-    _, (first, *_) = families.generate(*"--prompt a --model flux --step-cache magcache".split())
+    _, (first, *_) = families.generate(*["--prompt", "a", "--model", "flux", "--step-cache", "magcache"])
     assert first["request"]["speed"]["cache_limit"] is None
 
 
