@@ -140,6 +140,7 @@ class Application(QObject):
             attention=value.attention,
             deterministic=value.deterministic,
             threads=value.threads,
+            preview=value.preview,
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
             attention_file=str(self._places.data / attention.FILE),
@@ -301,7 +302,10 @@ class Application(QObject):
     @Slot(object)
     def _restore(self, stored: StoredPicture) -> None:
         """All settings of a picture; what cannot be used here is left as it was and named."""
-        found = self.session.set_request(stored.request)
+        request, now = stored.request, self.session.request()
+        # What a picture does not show is not in it: those switches stay as they are.
+        speed = replace(now.speed, step_cache=request.speed.step_cache, cache_limit=request.speed.cache_limit)
+        found = self.session.set_request(replace(request, speed=speed))
         self.window.panels["sampling"].set_seed_locked(True)  # the next Generate shall make the same picture
         left_out = [*stored.notes, *(sentences(p.message, p.hint) for p in found)]
         if left_out:

@@ -161,10 +161,13 @@ class EngineBridge(QObject):
         job_id: int | None = None,
         refiner: ModelRecord | None = None,
         parts: Mapping[str, ModelRecord] | None = None,
+        tiny_vae: ModelRecord | None = None,
     ) -> int:
         """The job's id. `job_id` names a job that the store already holds, of an earlier run."""
         job_id = self._stored(request) if job_id is None else job_id
-        job = Job(id=job_id, request=request, model=record, refiner=refiner, parts=parts or {})
+        job = Job(
+            id=job_id, request=request, model=record, refiner=refiner, parts=parts or {}, tiny_vae=tiny_vae
+        )
         if self._lane is None:
             self._early.append(job)
         else:
@@ -205,7 +208,14 @@ class EngineBridge(QObject):
                 held.cancel()  # only there: it has not begun, a pause held it, and so it goes first here
                 waiting = {held.id: held} | waiting
             self._early = [
-                Job(id=j.id, request=j.request, model=j.model, refiner=j.refiner, parts=j.parts)
+                Job(
+                    id=j.id,
+                    request=j.request,
+                    model=j.model,
+                    refiner=j.refiner,
+                    parts=j.parts,
+                    tiny_vae=j.tiny_vae,
+                )
                 for j in waiting.values()
                 if j.id != lost
             ]

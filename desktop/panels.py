@@ -17,6 +17,7 @@ from widgets.refiner_panel import RefinerPanel
 from widgets.sampling_panel import SamplingPanel
 from widgets.size_conditioning_panel import SizeConditioningPanel
 from widgets.size_panel import SizePanel
+from widgets.speed_panel import SpeedPanel
 from widgets.true_cfg_panel import TrueCfgPanel
 from widgets.weights_panel import WeightsPanel
 
@@ -40,6 +41,7 @@ PANELS = (
     PanelRow("size_conditioning", SizeConditioningPanel),
     PanelRow("refiner", RefinerPanel),
     PanelRow("count", CountPanel),
+    PanelRow("speed", SpeedPanel),
 )
 
 

@@ -31,6 +31,7 @@ from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.load_words import load_text
 from pipelines.spec.model_note import ModelDefaults
+from pipelines.spec.previews import tiny_vae_of
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
@@ -264,7 +265,9 @@ class Session(QObject):
         if not self._open:
             self._bridge.resume()
         parts = added(request, self._parts)
-        job_id = self._bridge.submit(request, record, job_id, self._refiner(request), parts)
+        family = family_of(record)
+        tiny_vae = tiny_vae_of(family, self._parts.values()) if family else None
+        job_id = self._bridge.submit(request, record, job_id, self._refiner(request), parts, tiny_vae)
         self._open.setdefault(job_id, request)
         self.submitted.emit(request)
         text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"

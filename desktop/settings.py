@@ -16,6 +16,7 @@ from pipelines.library.files import remove, write_temporary
 from pipelines.spec.attention import NAMES
 from pipelines.spec.devices import DTYPES, KNOWN, is_device
 from pipelines.spec.errors import EngineError
+from pipelines.spec.previews import PREVIEWS
 from pipelines.spec.request import GenerationRequest
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Settings:
     attention: str = "auto"
     deterministic: bool = False
     threads: int = 0
+    preview: str = "fast"
     filename_pattern: str = "[number]-[seed]"
     load_limit_s: float = 300.0
     step_limit_s: float = 120.0
@@ -92,6 +94,12 @@ def _attention(value: Any) -> str:
     return value
 
 
+def _preview(value: Any) -> str:
+    if value not in PREVIEWS:
+        raise ValueError(f"must be one of {', '.join(PREVIEWS)}")
+    return value
+
+
 def _threads(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1024:
         raise ValueError("must be a whole number from 0 to 1024")
@@ -123,6 +131,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "attention": _attention,
     "deterministic": _flag,
     "threads": _threads,
+    "preview": _preview,
     "filename_pattern": _text,
     "load_limit_s": _seconds,
     "step_limit_s": _seconds,

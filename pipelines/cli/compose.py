@@ -18,6 +18,7 @@ from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_SEED, GenerationRequest
 from pipelines.spec.schedulers import find, scheduler_by_id
+from pipelines.spec.speed import SWITCHES
 from pipelines.spec.validate import problems
 
 MAX_FILE_BYTES = 10_000_000
@@ -74,6 +75,7 @@ def compose(args: argparse.Namespace, records: tuple[ModelRecord, ...]) -> Job:
     if _seed_is_open(data):
         _set(data, "sampling.seed", random.randrange(MAX_SEED - 64))
     refiner = _refiner(data.get("refiner"), records)
+    _add_speed(args, data)
     if args.lora is not None:
         data["loras"] = [_lora(text) for text in args.lora]
     if args.control is not None:
@@ -109,7 +111,7 @@ def _read_file(name: str) -> dict[str, Any]:
     for field in ("prompt", "sampling", "size"):
         if not isinstance(data.get(field, {}), dict):
             raise RequestError(field, "must be an object with named fields.")
-    for field in ("refiner", "size_conditioning"):  # what is set from flags may be absent, or null
+    for field in ("refiner", "size_conditioning", "speed"):  # what is set from flags may be absent, or null
         if not isinstance(data.get(field) or {}, dict):
             raise RequestError(field, "must be an object with named fields.")
     return data
@@ -234,6 +236,17 @@ def _lora(text: str) -> dict[str, Any]:
     name, colon, weight = _read(text).rpartition(":")
     value = _number(weight) if colon and name else weight
     return {"model": _read(text)} if isinstance(value, str) else {"model": name, "weight": value}
+
+
+def _add_speed(args: argparse.Namespace, data: dict[str, Any]) -> None:
+    """A switch can only be switched on; a cache takes its limit along, or has its own."""
+    if args.step_cache is not None:
+        name, colon, limit = _read(args.step_cache).partition(":")
+        _set(data, "speed.step_cache", name)
+        _set(data, "speed.cache_limit", _number(limit) if colon else None)
+    for row in SWITCHES:
+        if row.id != "step_cache" and getattr(args, row.id):
+            _set(data, f"speed.{row.id}", True)
 
 
 def _add_defaults(data: dict[str, Any], record: ModelRecord) -> None:

@@ -152,6 +152,7 @@ def _engine(found: dict[str, Facts]) -> Iterator[Finding]:
     yield _device(found["torch"], found["device"])
     yield _library("xformers", found["xformers"], State.OFF, "torch's own attention is used instead.")
     yield from _attention(found["attention"])
+    yield _compiler(found["compiler"])
     yield _library("torchvision", found["torchvision"], State.OFF, _REINSTALL)
     yield _library("peft", found["peft"], State.OFF, "LoRA cannot be used without it. " + _REINSTALL)
     todo = "The sampler LMS and the schedule Beta cannot be used without it. " + _REINSTALL
@@ -178,6 +179,14 @@ def _device(torch: Facts, found: Facts) -> Finding:
         )
     text = f"{threads}; torch for CUDA {torch['cuda_build']} finds no graphics card"
     return Finding("Device", State.OFF, text, "Where there is an NVIDIA card, update its driver.")
+
+
+def _compiler(facts: Facts) -> Finding:
+    """The switch 'Compile blocks'."""
+    if error := facts.get("error"):
+        text = f"blocks cannot be compiled: {error}"
+        return Finding("Compiler", State.OFF, text, "It takes a C++ compiler, and on a graphics card Triton.")
+    return Finding("Compiler", State.OK, f"blocks can be compiled for {facts.get('version')}")
 
 
 def _attention(facts: Facts) -> Iterator[Finding]:

@@ -81,6 +81,12 @@ def _attention() -> Facts:
     return {"dtype": str(dtype).removeprefix("torch."), "tried": [dataclasses.asdict(each) for each in found]}
 
 
+def _compiler() -> Facts:
+    device: Any = importlib.import_module("pipelines.runtime.device").choose("auto")
+    reason = importlib.import_module("pipelines.runtime.speed.compiler").why_not(device.type)
+    return {"error": reason} if reason else {"version": device.type}
+
+
 def _diffusers() -> Facts:
     importlib.import_module("pipelines.runtime.optional").leave_out_broken()  # as the engine does
     diffusers: Any = importlib.import_module("diffusers")
@@ -123,6 +129,7 @@ STEPS: dict[str, dict[str, Callable[[], Facts]]] = {
         "xformers": _xformers,
         "attention": _attention,
         "diffusers": _diffusers,
+        "compiler": _compiler,
         "transformers": _transformers,
         "accelerate": _plain("accelerate"),
         "peft": _plain("peft"),

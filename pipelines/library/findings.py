@@ -19,7 +19,6 @@ NOT_YET: dict[Kind, str] = {
     Kind.CONTROLNET: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
     Kind.VAE: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
     Kind.TEXT_ENCODER: "Its numbers are of a kind that cannot be read yet. Use one in 16 or 32 bits.",
-    Kind.TINY_VAE: "Small VAEs for previews cannot be used yet.",
     Kind.IMAGE_ENCODER: "Image encoders in one file cannot be loaded yet. An IP-Adapter takes the folder of it.",
     Kind.T2I_ADAPTER: "T2I-Adapters cannot be used yet; a ControlNet can.",
     Kind.UPSCALER: "Upscalers cannot be used yet.",
@@ -54,6 +53,9 @@ def with_error(record: ModelRecord, error: EngineError) -> ModelRecord:
 
 def not_yet(record: ModelRecord) -> ModelRecord:
     """A record of a single file that nothing here uses so far."""
+    if record.state is State.READY and record.kind is Kind.TINY_VAE and record.variant == "encoder":
+        text = "It reads pictures and draws none; previews take the decoder beside it."
+        return dataclasses.replace(record, problem=text, state=State.UNSUPPORTED)
     if record.state is not State.READY or record.kind not in NOT_YET:
         return record
     return dataclasses.replace(record, problem=NOT_YET[record.kind], state=State.UNSUPPORTED)

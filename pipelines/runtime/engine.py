@@ -148,7 +148,7 @@ class Engine:
             drawing.enter(Stage.DENOISE, image)
             phases = compute.phases(job, sources)
             pace = pace or Pace(job.request.count, sum(phase.steps for phase in phases))
-            latents = compute.denoise(phases, job, image, pace, drawing.emit)
+            latents = compute.denoise(phases, job, image, pace, drawing.emit, drawing.tell)
             drawn = time.perf_counter()
             drawing.enter(Stage.DECODE, image)
             picture = compute.decode(phases, sources, latents, job, drawing.tell)

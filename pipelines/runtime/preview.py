@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pipelines.runtime.tiny_vae import SHARE, TinyPreviews
 from pipelines.spec.events import Preview
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import ModelRecord
@@ -34,6 +35,7 @@ class Previewer:
     """A forward hook of the denoiser that remembers the last call; a Preview of it when one is due.
 
     `guidance_scale` weighs the two answers of one step, `unpack` makes [n, channels, h, w] of the denoiser's input.
+    `tiny` draws instead of the factors, as seldom as it must so that it takes no more than its share of the time.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Previewer:
         guidance_scale: float,
         interval_s: float,
         unpack: Callable[[torch.Tensor], torch.Tensor] = lambda latents: latents,
+        tiny: TinyPreviews | None = None,
     ) -> None:
         self._rgb = rgb
+        self._tiny = tiny
         # A scheduler of flow models has no such setting.
         self._clean = _CLEAN[scheduler.config.get("prediction_type", "flow")]
         self._alphas: torch.Tensor | None = getattr(scheduler, "alphas_cumprod", None)
@@ -75,11 +79,16 @@ class Previewer:
         None also where the model has other latents than the factors are for.
         """
         now = time.perf_counter()
-        if not self._interval_s or now - self._last < self._interval_s or self._seen is None:
+        cost_s = self._tiny.cost_s if self._tiny else 0.0
+        wait_s = max(self._interval_s, cost_s / SHARE)
+        if not self._interval_s or now - self._last < wait_s or self._seen is None:
             return None
-        self._last = now
         clean = self._clean_latents(self._seen)
-        return coloured(clean, self._rgb) if len(clean) == len(self._rgb) - 1 else None
+        preview = self._tiny(clean) if self._tiny and self._tiny.takes(len(clean)) else None
+        if preview is None and len(clean) == len(self._rgb) - 1:
+            preview = coloured(clean, self._rgb)
+        self._last = time.perf_counter()
+        return preview
 
     def _clean_latents(self, call: _Call) -> torch.Tensor:
         """The finished latents [channels, h, w] as the denoiser sees them from here."""

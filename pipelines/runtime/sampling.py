@@ -14,6 +14,7 @@ from pipelines.runtime.latents import pack, shape_of, unpack
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase, build_scheduler
 from pipelines.runtime.preview import Previewer, factors
+from pipelines.runtime.tiny_vae import TinyPreviews
 from pipelines.spec.errors import BadPicture
 from pipelines.spec.events import Event, StepDone
 from pipelines.spec.job import Job
@@ -38,10 +39,11 @@ def denoise(
     preview_interval_s: float,
     emit: Emit,
     before: Callable[[Phase], None] = lambda phase: None,
+    tiny: TinyPreviews | None = None,
 ) -> torch.Tensor:
     """Latents [1, channels, height / 8, width / 8] of picture `image`, made with seed + image.
 
-    `before` is called with each phase when its turn comes.
+    `before` is called with each phase when its turn comes; `tiny` draws the previews where it is given.
     Raises Cancelled within a block of the denoiser, BadPicture for latents that are not finite.
     """
     first = phases[0]
@@ -60,6 +62,7 @@ def denoise(
             phase.family.cfg_scale(job.request),
             preview_interval_s,
             unpacked,
+            tiny,
         )
         progress.begins(phase.steps, previewer)
         latents = _drawn(phase, latents * phase.scale, generator, job, progress)

@@ -15,7 +15,8 @@ from pipelines.spec.request import GenerationRequest
 class Job:
     """`model` is the record of `request.model`, `refiner` of `request.refiner.model`, `parts` the others by their id.
 
-    The flag is the job's own: a late click never hits the next.
+    `tiny_vae` is one that can draw its previews, None where there is none. The flag is the job's own: a late click
+    never hits the next.
     """
 
     id: int
@@ -23,6 +24,7 @@ class Job:
     model: ModelRecord
     refiner: ModelRecord | None = None
     parts: Mapping[str, ModelRecord] = field(default_factory=dict)
+    tiny_vae: ModelRecord | None = None
     _cancel: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def cancel(self) -> None:

@@ -23,6 +23,7 @@ class EngineOptions:
     `deterministic`: the same request makes the same picture to the bit, as far as the device can.
 
     `threads` 0 leaves torch's own choice; `preview_interval_s` is the least time between two previews, 0 for none.
+    `preview` is one of `PREVIEWS`: 'tiny' draws them with the small VAE that a job brings, where it brings one.
     `measured_file` is where it is kept what memory pictures took on this device, `attention_file` what trials of the
     kernels of attention found; empty: until the engine ends.
     """
@@ -34,6 +35,7 @@ class EngineOptions:
     deterministic: bool = False
     threads: int = 0
     preview_interval_s: float = 0.1
+    preview: str = "fast"
     filename_pattern: str = "[number]-[seed]"
     measured_file: str = ""
     attention_file: str = ""

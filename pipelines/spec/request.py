@@ -127,6 +127,26 @@ class IpAdapterInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What makes a step quicker, by the rows of spec/speed.py; all off is the model as it is.
+
+    `step_cache` is the id of a row in `STEP_CACHES`, which changes the picture; `cache_limit` how far it goes, None for
+    the row's own. The switches after it change no more of a picture than rounding does.
+    """
+
+    step_cache: str = ""
+    cache_limit: float | None = None
+    compile: bool = False
+    channels_last: bool = False
+    fused_qkv: bool = False
+
+    @property
+    def drawn(self) -> Speed:
+        """Of it what the picture shows."""
+        return Speed(step_cache=self.step_cache, cache_limit=self.cache_limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """`model` is a record id; `count` pictures are made, picture i with seed + i.
 
@@ -149,6 +169,7 @@ class GenerationRequest:
     loras: tuple[LoraInput, ...] = ()
     embeddings: tuple[EmbeddingInput, ...] = ()
     ip_adapters: tuple[IpAdapterInput, ...] = ()
+    speed: Speed = Speed()
     count: int = 1
 
     def to_dict(self) -> dict[str, Any]:

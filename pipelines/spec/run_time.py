@@ -16,6 +16,7 @@ from statistics import median
 from pipelines.spec.families.base import Family
 from pipelines.spec.request import GenerationRequest
 from pipelines.spec.schedulers import scheduler_by_id
+from pipelines.spec.speed import way as way_of_speed
 
 NEWEST = 20  # pictures that are looked at: a driver, a clock or a room gets warmer with the months
 ANOTHER_SIZE = 0.15  # of the time: how far the model may be off where two other sizes were drawn
@@ -96,6 +97,7 @@ def _way(request: GenerationRequest) -> str:
     parts = [f"{name}={len(given)}" for name, given in counts if given]
     parts += [f"refiner={refiner.model}@{refiner.switch_at:g}"] if refiner else []
     parts += [request.weights] if request.weights else []  # to widen them takes time in each step
+    parts += way_of_speed(request)
     return " ".join(parts)
 
 

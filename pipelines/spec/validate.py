@@ -12,6 +12,7 @@ from pipelines.spec.record import ModelRecord
 from pipelines.spec.refining import refiner_problems
 from pipelines.spec.request import MAX_SEED, GenerationRequest, Size, SizeConditioning
 from pipelines.spec.schedulers import MAX_STEPS, SchedulerRow, samplers, scheduler_by_id, steps_problem
+from pipelines.spec.speeding import speed_problems
 from pipelines.spec.weighing import weights_problems
 
 __all__ = ["Problem", "prediction_of", "problems"]
@@ -56,6 +57,7 @@ def _problems(
         yield from refiner_problems(request, family, refiner)
         yield from _inputs(request, family)
         yield from adding_problems(request, family, parts)
+        yield from speed_problems(request, record, family)
 
 
 def _model(

@@ -38,6 +38,7 @@ LIBRARIES = (
     "peft",
     "safetensors",
     "scipy",
+    "compiler",
 )
 
 
@@ -99,6 +100,13 @@ def test_torch_without_cuda_is_off_and_says_why(found):
     line = found(torch=facts)["Device"]
     assert line.state is State.OFF
     assert "without CUDA" in line.text
+
+
+def test_a_machine_without_a_compiler_says_that_no_block_can_be_compiled(found):
+    assert found()["Compiler"].state is State.OK
+    line = found(compiler={"error": "there is no C++ compiler"})["Compiler"]
+    assert line.state is State.OFF
+    assert "there is no C++ compiler" in line.text
 
 
 def test_missing_qt_libraries_are_named(found):

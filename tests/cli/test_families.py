@@ -98,3 +98,35 @@ def test_what_is_wrong_is_named(families, flags, field):
     status, events = families.generate("--prompt", "x", *flags.split())
     assert (status, events[-1]["field"]) == (2, field)
     assert families.options is None
+
+
+def test_the_switches_reach_their_fields_and_a_cache_takes_its_limit_along(families):
+    families.script = lambda job, emit: None
+    _, (first, *_) = families.generate(
+        *["--prompt", "a", "--model", "flux", "--step-cache", "taylorseer:4", "--compile", "--fused-qkv"]
+    )
+    assert first["request"]["speed"] == {
+        "step_cache": "taylorseer",
+        "cache_limit": 4.0,
+        "compile": True,
+        "channels_last": False,
+        "fused_qkv": True,
+    }
+    _, (first, *_) = families.generate(*["--prompt", "a", "--model", "flux", "--step-cache", "magcache"])
+    assert first["request"]["speed"]["cache_limit"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ("--model sdxl --step-cache first_block", "speed.step_cache"),
+        ("--model flux --channels-last", "speed.channels_last"),
+        ("--model flux --step-cache first_block:far", "speed.cache_limit"),
+        ("--model flux --step-cache first_block:7", "speed.cache_limit"),
+        ("--model flux --step-cache teacache", "speed.step_cache"),
+        ("--model sdxl --compile --weights int4", "speed.compile"),
+    ],
+)
+def test_a_switch_that_cannot_be_is_refused_by_its_field(families, words, field):
+    status, (error,) = families.generate("--prompt", "a", *words.split())
+    assert (status, error["field"]) == (2, field)

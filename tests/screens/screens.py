@@ -19,9 +19,10 @@ from pipelines.spec.events import MemoryChanged
 from pipelines.spec.machine import Machine, Option
 from pipelines.spec.memory import Holder, Room
 from pipelines.spec.options import EngineChoice
-from pipelines.spec.request import Prompt, Sampling, Size
+from pipelines.spec.request import Prompt, Sampling, Size, Speed
 from tests.screens.stage import DRAWINGS, Stage
 from widgets.controls import Choice
+from widgets.scroll_column import ScrollColumn
 
 LONG = (
     "an extraordinarily detailed watercolor painting of a large orange house by day, beautiful, masterpiece, best "
@@ -261,6 +262,20 @@ def settings_while_busy(stage: Stage) -> None:
     stage.window.actions_by_id["settings"].trigger()
 
 
+def speed(stage: Stage, on: Speed, model: str = "") -> None:
+    """The switches unfolded; what cannot be is told of."""
+    done(stage)
+    if model:
+        stage.application.session.choose(model)
+    panel = stage.panel("speed")
+    panel.setValue(on)
+    panel._head.setChecked(True)
+    stage.settle()
+    (column,) = (each for each in stage.window.findChildren(ScrollColumn) if each.isAncestorOf(panel))
+    column.ensureWidgetVisible(panel)
+
+
+FLUX_SPEED = Speed(step_cache="first_block", cache_limit=2.0, compile=True)
 USUAL = ((1280, 800),)
 NARROW = ((800, 600),)
 BOTH = ((1024, 700), (1600, 1000))
@@ -299,6 +314,8 @@ SCREENS = (
     Screen("card-next", next_one, BOTH),
     Screen("card-no-model", empty, BOTH, has_model=False),
     Screen("gauge", gauge, BOTH),
+    Screen("speed-flux", partial(speed, on=FLUX_SPEED, model="demo-flux"), ((1600, 1000),)),
+    Screen("speed", partial(speed, on=Speed(compile=True, channels_last=True)), (*USUAL, (1600, 1000))),
     Screen("narrow-empty", empty, NARROW),
     Screen("narrow-done", done, NARROW),
     Screen("narrow-problem", problem, NARROW),

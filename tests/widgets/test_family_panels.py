@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pipelines.spec.families import by_id
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import Refiner, Size, SizeConditioning
+from pipelines.spec.request import Refiner, Size, SizeConditioning, Speed
 from pipelines.spec.validate import Problem
 from widgets.field import Field
 from widgets.refiner_panel import RefinerPanel
 from widgets.size_conditioning_panel import SizeConditioningPanel
+from widgets.speed_panel import SpeedPanel
 from widgets.true_cfg_panel import TrueCfgPanel
 
 FULL = SizeConditioning(
@@ -102,3 +105,62 @@ def test_problems_stand_at_their_field(qtbot):
     names = ("model", "switch_at", "num_inference_steps", "aesthetic_score", "negative_aesthetic_score")
     panel.set_problems(tuple(Problem(f"refiner.{name}", name) for name in names))
     assert sorted(field.problem() for field in panel.findChildren(Field) if field.problem()) == sorted(names)
+
+
+FAST = Speed(step_cache="taylorseer", cache_limit=4.0, compile=True, channels_last=True, fused_qkv=True)
+
+
+def speed_panel(qtbot, family: str) -> SpeedPanel:
+    panel = SpeedPanel()
+    qtbot.addWidget(panel)
+    panel.set_family(by_id(family))
+    return panel
+
+
+def test_switches_come_back_and_those_of_other_families_rest(qtbot):
+    panel = speed_panel(qtbot, "flux")
+    assert panel.value() == Speed()
+    panel.setValue(FAST)
+    assert panel.value() == replace(FAST, channels_last=False)
+    panel.set_family(by_id("sdxl"))
+    assert panel.value() == Speed(compile=True, channels_last=True, fused_qkv=True)
+    panel.set_family(None)
+    assert panel.value() == FAST
+    panel.setValue(Speed(step_cache="teacache", cache_limit=0.3))
+    assert panel.value() == Speed(step_cache="teacache", cache_limit=0.3)
+
+
+def test_switches_are_folded_away_behind_a_line_that_names_those_that_are_on(qtbot):
+    panel = speed_panel(qtbot, "sdxl")
+    assert all(field.isHidden() for field in panel._fields.values())
+    assert panel._on.text() == "off"
+    panel.setValue(FAST)
+    assert panel._on.text() == "Compile blocks, Channels last, Fused attention inputs"
+    panel._head.click()
+    shown = {name for name, field in panel._fields.items() if not field.isHidden()}
+    assert shown == {"compile", "channels_last", "fused_qkv"}
+
+
+def test_a_problem_with_a_switch_opens_the_panel(qtbot):
+    panel = speed_panel(qtbot, "flux")
+    panel.setValue(FAST)
+    names = ("step_cache", "cache_limit", "compile", "fused_qkv")
+    panel.set_problems((Problem("size.width", "elsewhere"),))
+    assert not panel._head.isChecked()
+    panel.set_problems(tuple(Problem(f"speed.{name}", name) for name in names))
+    assert sorted(field.problem() for field in panel.findChildren(Field) if field.problem()) == sorted(
+        ("step_cache\ncache_limit", "compile", "fused_qkv")
+    )
+    assert not panel._fields["fused_qkv"].isHidden()
+
+
+def test_a_cache_has_its_own_limit_until_another_is_said(qtbot):
+    panel = speed_panel(qtbot, "flux")
+    panel._head.click()
+    panel.setValue(Speed(step_cache="first_block"))
+    assert panel.value() == Speed(step_cache="first_block")
+    assert "0.08" in panel._limit.toolTip()
+    panel._limit.setValue(0.2)
+    assert panel.value() == Speed(step_cache="first_block", cache_limit=0.2)
+    panel.setValue(Speed())
+    assert panel._limit.isHidden()

@@ -11,10 +11,12 @@ from pipelines.library.version import NAME
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import GenerationRequest
 from pipelines.spec.schedulers import AUTOMATIC, scheduler_by_id
+from pipelines.spec.speed import cache_limit, cache_of
 from pipelines.spec.weights import weights_of
 
 NEGATIVE = "Negative prompt:"
 LOW_BITS = "Diffusion in Low Bits"  # in Forge's words
+STEP_CACHE = "Step cache"  # ours: nobody else writes which one
 # The key is bounded, so that a hostile megabyte without a colon costs linear time.
 _FIELD = re.compile(r'(\w[\w \-/]{1,80}):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 _LEAST_FIELDS = 3
@@ -85,6 +87,8 @@ def _pairs(
     if request.refiner:
         yield "Refiner", refiner_name or request.refiner.model
         yield "Refiner switch at", f"{request.refiner.switch_at:g}"
+    if row := cache_of(request.speed.step_cache):
+        yield STEP_CACHE, f"{row.id} {cache_limit(request):g}"
     yield "Version", NAME
 
 

@@ -12,17 +12,18 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from pipelines.library.folders import inputs_dir
-from pipelines.library.metadata.infotext import LOW_BITS, Infotext
+from pipelines.library.metadata.infotext import LOW_BITS, STEP_CACHE, Infotext
 from pipelines.library.metadata.write import PICTURED
 from pipelines.library.names import slug
 from pipelines.spec.errors import RequestError
-from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Refiner, Sampling, Size
+from pipelines.spec.request import MAX_SEED, GenerationRequest, Prompt, Refiner, Sampling, Size, Speed
 from pipelines.spec.schedulers import find
+from pipelines.spec.speed import cache_of
 from pipelines.spec.validate import MAX_COUNT, MAX_GUIDANCE, MAX_STEPS
 from pipelines.spec.weights import WEIGHTS
 
 MAX_SIDE = 16384
-_NESTED = {"prompt", "sampling", "size", "size_conditioning", "refiner"}
+_NESTED = {"prompt", "sampling", "size", "size_conditioning", "refiner", "speed"}
 _HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 
 
@@ -165,6 +166,7 @@ def from_infotext(text: Infotext) -> Understood:
         size=_size(text.get("Size"), notes),
         true_cfg_scale=float(_number(cfg, "true CFG", 1.0, notes)) if distilled else 1.0,
         refiner=_refiner(text, notes),
+        speed=_speed(text, notes),
     )
     own_seed = None if seed is None else _whole(int(seed), 0, 2**64)
     return Understood(request=_bounded(request, notes), seed=own_seed, notes=tuple(notes))
@@ -178,6 +180,15 @@ def _refiner(text: Infotext, notes: list[str]) -> Refiner | None:
     default = Refiner(model=model)
     at = _number(text.get("Refiner switch at"), "switch to the refiner", default.switch_at, notes)
     return dataclasses.replace(default, switch_at=float(at))
+
+
+def _speed(text: Infotext, notes: list[str]) -> Speed:
+    """From `Step cache: first_block 0.08`."""
+    name, _, limit = text.get(STEP_CACHE).partition(" ")
+    if not name or cache_of(name) is None:
+        return Speed()
+    number = _number(limit, "limit of the step cache", None, notes)
+    return Speed(step_cache=name, cache_limit=None if number is None else float(number))
 
 
 def _number(text: str, name: str, default: Any, notes: list[str]) -> Any:

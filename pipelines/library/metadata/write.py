@@ -101,13 +101,16 @@ def exif(text: str, own: str = "") -> bytes:
 
 
 def private(request: GenerationRequest) -> GenerationRequest:
-    """The request with input pictures by name only: a path tells the user's name and what else is there."""
+    """The request with input pictures by name only: a path tells the user's name and what else is there.
+
+    Of its speed only what the picture shows: the rest is the machine's.
+    """
     changes: dict[str, Any] = {
         field: tuple(_by_name(given) for given in getattr(request, field)) for field in PICTURED
     }
     if request.image:
         changes["image"] = _by_name(request.image)
-    return dataclasses.replace(request, **changes)
+    return dataclasses.replace(request, **changes, speed=request.speed.drawn)
 
 
 def _by_name(given: Any) -> Any:

@@ -49,8 +49,12 @@ def read(path: Path, job: Job) -> Content:
 
 
 def key_of(record: ModelRecord, work: Work) -> PartKey:
+    return key(record, work.dtype, work.device)
+
+
+def key(record: ModelRecord, dtype: torch.dtype, device: torch.device) -> PartKey:
     """Changes with the file, and with the precision and the device that it is read for."""
-    return PartKey(record.path, _stamp(Path(record.path)), str(work.dtype), str(work.device))
+    return PartKey(record.path, _stamp(Path(record.path)), str(dtype), str(device))
 
 
 def kept(record: ModelRecord, work: Work, load: Callable[[], Any]) -> Any:
