@@ -25,7 +25,7 @@ from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import ControlInput, IpAdapterInput, Refiner
-from tests.runtime.attention.ran import ran_while_drawing
+from tests.runtime.attention.ran import ran, ran_while_drawing
 from tests.runtime.conditioning.add_ons import controlnet, ip_adapter
 from tests.runtime.conftest import job_of, options, run
 from tests.runtime.test_families import request_of
@@ -100,11 +100,12 @@ def test_the_refiner_uses_it_too(engine, records, use, seen):
     assert only(seen, "math")
 
 
-def test_control_nets_and_ip_adapters_use_it_too(engine, records, use, seen, folder):
+@pytest.mark.parametrize("fine", [False, True], ids=["plain", "with attention of its own"])
+def test_control_nets_and_ip_adapters_use_it_too(engine, records, use, seen, folder, fine):
     Image.new("RGB", (64, 64), "navy").save(folder / "shown.png")
     sd1, shown = by_id("sd1"), str(folder / "shown.png")
-    net = controlnet(folder / "sd1-canny", sd1, records["sd1"])
-    adapter = ip_adapter(folder / "adapter", sd1, records["sd1"])
+    net = controlnet(folder / f"{fine}" / "sd1-canny", sd1, records["sd1"])
+    adapter = ip_adapter(folder / f"adapter-{fine}", sd1, records["sd1"], fine=fine)
     plain_job = plain(records, "sd1")
     use(attention="math")
     run(engine, plain_job)
@@ -246,6 +247,21 @@ def test_one_that_may_not_repeat_cannot_be_had_with_deterministic():
     assert of(deterministic=True).wanted == "deterministic"
 
 
+@pytest.mark.parametrize("device", ["xpu", "mps"])
+def test_where_no_kernel_can_be_chosen_auto_works_and_deterministic_says_what_to_do(device, monkeypatch):
+    """Neither has ever been here: only torch's own choice is left on them, and nothing is run to know it."""
+    monkeypatch.setattr(trial.devices, "name_of", lambda _: "a card")
+    there = torch.device(device)
+    auto = ChosenAttention(there, options(Path()))
+    assert auto.choice(torch.float16, 64, 4096).id == ""
+    assert [option.id for option in auto.options() if not option.why] == ["auto"]
+    repeating = ChosenAttention(there, options(Path(), deterministic=True))
+    with pytest.raises(EngineError) as caught:
+        repeating.choice(torch.float16, 64, 4096)
+    assert "same bits twice" in caught.value.message
+    assert "Switch off" in caught.value.hint
+
+
 def test_all_options_are_told_and_those_that_are_off_say_why():
     found = {option.id: option.why for option in of().options()}
     assert set(found) == set(NAMES)
@@ -266,10 +282,34 @@ def tensors(width: int = 16, dtype: torch.dtype = torch.float32) -> trial.Tensor
 def test_only_the_heads_that_are_named_go_another_way(monkeypatch):
     asked = []
     spy = replace(BY_ID["math"], run=lambda q, k, v, s: asked.append(q.shape[-1]) or OWN(q, k, v, scale=s))
-    with applied({(16, torch.float32): spy}, strict=True):
+    with applied({(16, torch.float32): spy}, strict=False):
         for width, dtype in ((16, torch.float32), (32, torch.float32), (16, torch.bfloat16)):
             functional.scaled_dot_product_attention(*tensors(width=width, dtype=dtype))
     assert asked == [16]
+
+
+def test_a_kernel_that_was_asked_for_takes_all_heads():
+    asked = []
+    spy = replace(BY_ID["math"], run=lambda q, k, v, s: asked.append(q.shape[-1]) or OWN(q, k, v, scale=s))
+    with applied({(16, torch.float32): spy}, strict=True):
+        functional.scaled_dot_product_attention(*tensors(width=32))
+    assert asked == [32]
+
+
+def test_compiled_layers_follow_it():
+    """Dynamo sees through the function, and looks at each call whether it is still the same one."""
+
+    def layer(query, key, value):
+        return functional.scaled_dot_product_attention(2 * query, key, value)
+
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    try:
+        for name in ("flash", "math", "flash"):
+            with applied({(16, torch.float32): BY_ID[name]}, strict=True):
+                compiled(*tensors())
+                assert set(ran(lambda: compiled(*tensors()))) == {name}
+    finally:
+        torch._dynamo.reset()
 
 
 def test_a_mask_goes_to_torchs_own_and_is_refused_to_a_kernel_that_was_asked_for():
