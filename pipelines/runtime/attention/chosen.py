@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from pipelines.library.attention import keep, tried_at
 from pipelines.runtime.attention.kernels import BY_ID, KERNELS, OWN, Kernel, is_refusal
-from pipelines.runtime.attention.trial import shape_on, tried
+from pipelines.runtime.attention.trial import NO_MEMORY, shape_on, tried
 from pipelines.runtime.attention.widths import tokens_by_width
 from pipelines.spec.attention import ATTENTION, AUTO, DETERMINISTIC, NAMES, Shape, Tried, attention_of, choice
 from pipelines.spec.errors import EngineError
@@ -91,7 +91,7 @@ class ChosenAttention:
     def _new(self, dtype: torch.dtype, shape: Shape) -> tuple[Tried, ...]:
         found = tried(self._device, dtype, shape)
         log.info("attention at %s: %s", shape, ", ".join(_line(each) for each in found))
-        if self._file is not None:
+        if self._file is not None and all(each.why != NO_MEMORY for each in found):
             try:
                 keep(self._file, shape, found)
             except EngineError as error:
@@ -99,7 +99,7 @@ class ChosenAttention:
         return found
 
     def _kept(self, shape: Shape) -> tuple[Tried, ...]:
-        """Nothing where it is of another version of the table: a row is missing then."""
+        """Nothing where it is of another version of the table, or a package can't be loaded any more that could."""
         if self._file is None:
             return ()
         try:
@@ -107,7 +107,11 @@ class ChosenAttention:
         except EngineError as error:
             log.warning("%s", error)
             return ()
-        return found if {each.id for each in found} == {"", *BY_ID} else ()
+        by_id = {each.id: each for each in found}
+        if by_id.keys() != {"", *BY_ID}:
+            return ()
+        broken = any(kernel.lacks(self._device) and not by_id[kernel.id].why for kernel in BY_ID.values())
+        return () if broken else found
 
 
 def _wanted(options: EngineOptions) -> str:

@@ -163,6 +163,19 @@ def test_what_cannot_run_here_fails_before_anything_of_the_model_is_read(engine,
     assert engine.compute.store.keys() == ()
 
 
+def test_a_model_that_is_loaded_is_not_laid_out_again(engine, tiny_model, use, monkeypatch):
+    from pipelines.runtime import loader
+
+    laid_out = []
+    real = loader.empty
+    monkeypatch.setattr(loader, "empty", lambda name, config: laid_out.append(name) or real(name, config))
+    use(attention="math")
+    run(engine, job_of(tiny_model))
+    assert laid_out.count("UNet2DConditionModel") == 2  # to see its heads, and to be read
+    run(engine, job_of(tiny_model))
+    assert laid_out.count("UNet2DConditionModel") == 2
+
+
 def test_auto_uses_the_quickest_where_there_is_something_to_win(engine, tiny_model, use, seen, monkeypatch):
     use()
     times = {"": 10.0, "math": 5.0}
@@ -220,6 +233,27 @@ def test_a_damaged_file_costs_a_trial_and_nothing_else(tmp_path, counted):
     for _ in range(2):
         of(attention_file=str(path)).choice(torch.float32, 40, 1024)
     assert len(counted) == 1
+
+
+def test_memory_that_was_short_once_is_not_remembered_over_a_start(tmp_path, monkeypatch):
+    short = tuple(Tried(id=name, why=trial.NO_MEMORY if name == "math" else "") for name in ("", *BY_ID))
+    with monkeypatch.context() as patch:
+        patch.setattr(chosen, "tried", lambda *_: short)
+        of(attention_file=str(tmp_path / FILE)).tried(torch.float32, 40, 1024)
+    found = of(attention_file=str(tmp_path / FILE)).tried(torch.float32, 40, 1024)
+    assert not next(each.why for each in found if each.id == "math")
+
+
+def test_a_package_that_broke_since_is_not_believed(tmp_path, counted, monkeypatch):
+    of(attention_file=str(tmp_path / FILE)).choice(torch.float32, 40, 1024)
+    broken = replace(BY_ID["math"], lacks=lambda device: "it cannot be loaded")
+    for module in (chosen, trial):
+        monkeypatch.setattr(module, "KERNELS", (*(k for k in KERNELS if k.id != "math"), broken))
+    monkeypatch.setattr(chosen, "BY_ID", BY_ID | {"math": broken})
+    with pytest.raises(EngineError) as caught:
+        of(attention_file=str(tmp_path / FILE), attention="math").choice(torch.float32, 40, 1024)
+    assert "cannot be loaded" in caught.value.message
+    assert len(counted) == 2
 
 
 def test_a_kernel_that_a_file_does_not_know_is_tried(tmp_path, counted, monkeypatch):
