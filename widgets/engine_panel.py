@@ -104,6 +104,9 @@ class EnginePanel(QWidget):
         self._fill(self._device.currentData(), self._attention.currentData())
 
     def _fill(self, device: str, attention: str) -> None:
+        why = next((each.why for each in self._machine.attention if each.id == DETERMINISTIC), "")
+        self._repeat.setEnabled(not why or self._repeat.isChecked())
+        self._repeat.setToolTip(plain_tooltip(f"{_REPEAT_TIP}\n\nNot here: {why}." if why else _REPEAT_TIP))
         _fill(self._device, self._devices(device), device)
         _fill(self._attention, self._kernels(), attention)
 

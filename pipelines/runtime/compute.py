@@ -29,6 +29,7 @@ from pipelines.runtime.loader import Loader, Model, network_plan
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
+from pipelines.runtime.part_plan import guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
@@ -122,11 +123,16 @@ class Compute:
         if not self.attention.forced:
             return
         for role, model in zip(roles, models, strict=True):
-            sketch = model.plans[role.family.denoiser].sketch
-            assert sketch is not None
-            self.attention.kernels(
-                [sketch().module], model.dtype, cells_of(job.request.size, role.family.latent)
-            )
+            cells = cells_of(job.request.size, role.family.latent)
+            self.attention.kernels([self._layers(model, role.family.denoiser)], model.dtype, cells)
+
+    def _layers(self, model: Model, part: str) -> torch.nn.Module:
+        """The network, with its weights only where it is loaded already."""
+        key, plan = model.keys[part], model.plans[part]
+        if key in self.store:
+            return self.store.part(key)
+        assert plan.sketch is not None
+        return guarded(plan.place, plan.sketch).module
 
     def _at_once(self, role: Role, model: Model) -> list[str]:
         """The parts that the job needs from its start."""

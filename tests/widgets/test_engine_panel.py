@@ -100,6 +100,16 @@ def test_with_deterministic_only_what_repeats_can_be_taken(panel):
     assert rows(panel, "Attention")["xformers"][1]
 
 
+def test_where_nothing_repeats_the_box_is_greyed_but_can_be_switched_off(panel):
+    why = "no kernel of this device is known to give the same bits twice"
+    nothing = Machine(attention=(Option(id="deterministic", title="Deterministic", why=why),))
+    panel.set_machine(nothing)
+    assert not repeat_box(panel).isEnabled()
+    assert "Not here: no kernel" in " ".join(repeat_box(panel).toolTip().split())
+    panel.setValue(EngineChoice(deterministic=True))
+    assert repeat_box(panel).isEnabled()
+
+
 def test_each_change_is_told_once(panel):
     heard = []
     panel.valueChanged.connect(heard.append)

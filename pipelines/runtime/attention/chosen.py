@@ -12,14 +12,13 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional
 
 from pipelines.library.attention import keep, tried_at
 from pipelines.runtime.attention.kernels import BY_ID, KERNELS, OWN, Kernel, is_refusal
-from pipelines.runtime.attention.trial import shape_on, tried
+from pipelines.runtime.attention.trial import NO_MEMORY, shape_on, tried
 from pipelines.runtime.attention.widths import tokens_by_width
 from pipelines.spec.attention import ATTENTION, AUTO, DETERMINISTIC, NAMES, Shape, Tried, attention_of, choice
 from pipelines.spec.errors import EngineError
@@ -31,6 +30,7 @@ log = logging.getLogger(__name__)
 _FEW = 64  # keys below which nothing is to be won
 Head = tuple[int, torch.dtype]  # the width of a head, and its precision
 _WHAT_ELSE = f"Choose another attention, '{AUTO}' for the quickest that can."
+_NOT_REPEATING = "Switch off that pictures repeat to the bit."
 
 
 class ChosenAttention:
@@ -40,7 +40,7 @@ class ChosenAttention:
         self._device = device
         self._file = Path(options.attention_file) if options.attention_file else None
         self._tried: dict[Shape, tuple[Tried, ...]] = {}
-        self._seen: WeakKeyDictionary[torch.nn.Module, Mapping[int, int]] = WeakKeyDictionary()
+        self._repeats = options.deterministic
         self.wanted = _wanted(options)
 
     @property
@@ -66,9 +66,7 @@ class ChosenAttention:
         """
         found = dict[Head, Kernel]()
         for network in networks:
-            if network not in self._seen:
-                self._seen[network] = tokens_by_width(network)
-            for width, shrunk in self._seen[network].items():
+            for width, shrunk in tokens_by_width(network).items():
                 taken = self.choice(dtype, width, max(1, cells // shrunk))
                 if taken.id:
                     found[width, dtype] = BY_ID[taken.id]
@@ -80,7 +78,7 @@ class ChosenAttention:
         if found.why:
             title = attention_of(self.wanted).title
             text = f"The attention '{title}' cannot be used here: {found.why}."
-            raise EngineError(text, _WHAT_ELSE)
+            raise EngineError(text, _NOT_REPEATING if self._repeats else _WHAT_ELSE)
         return found
 
     def tried(self, dtype: torch.dtype, width: int, tokens: int) -> tuple[Tried, ...]:
@@ -93,7 +91,7 @@ class ChosenAttention:
     def _new(self, dtype: torch.dtype, shape: Shape) -> tuple[Tried, ...]:
         found = tried(self._device, dtype, shape)
         log.info("attention at %s: %s", shape, ", ".join(_line(each) for each in found))
-        if self._file is not None:
+        if self._file is not None and all(each.why != NO_MEMORY for each in found):
             try:
                 keep(self._file, shape, found)
             except EngineError as error:
@@ -101,7 +99,7 @@ class ChosenAttention:
         return found
 
     def _kept(self, shape: Shape) -> tuple[Tried, ...]:
-        """Nothing where it is of another version of the table: a row is missing then."""
+        """Nothing where it is of another version of the table, or a package can't be loaded any more that could."""
         if self._file is None:
             return ()
         try:
@@ -109,7 +107,11 @@ class ChosenAttention:
         except EngineError as error:
             log.warning("%s", error)
             return ()
-        return found if {each.id for each in found} == {"", *BY_ID} else ()
+        by_id = {each.id: each for each in found}
+        if by_id.keys() != {"", *BY_ID}:
+            return ()
+        broken = any(kernel.lacks(self._device) and not by_id[kernel.id].why for kernel in BY_ID.values())
+        return () if broken else found
 
 
 def _wanted(options: EngineOptions) -> str:
@@ -134,18 +136,19 @@ def _line(each: Tried) -> str:
 def applied(kernels: Mapping[Head, Kernel], strict: bool) -> Iterator[None]:
     """Attention of these heads goes through these kernels, all other through torch's own choice.
 
-    `strict`: what a kernel cannot take is an EngineError; else torch's own choice takes it. Afterwards torch's own
-    function is back, whatever another engine, that was stopped in the middle, has left there.
+    `strict`: all other goes through the first of them, and what a kernel cannot take is an EngineError. Afterwards
+    torch's own function is back, whatever another engine, that was stopped in the middle, has left there.
     """
     if not kernels:
         yield
         return
+    other = next(iter(kernels.values())) if strict else None
 
     def attend(
         query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attn_mask: torch.Tensor | None = None,
         dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> torch.Tensor:  # fmt: skip
-        kernel = kernels.get((query.shape[-1], query.dtype))
+        kernel = kernels.get((query.shape[-1], query.dtype), other)
         plain = attn_mask is None and not dropout_p and not is_causal and not enable_gqa
         if kernel is not None and plain and (strict or key.shape[-2] >= _FEW):
             return _run(kernel, query, key, value, scale)

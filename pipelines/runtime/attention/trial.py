@@ -20,6 +20,7 @@ from pipelines.runtime import device as devices
 from pipelines.runtime.attention.kernels import KERNELS, OWN, Kernel, Run, is_refusal
 from pipelines.spec.attention import Shape, Tried
 
+NO_MEMORY = "it ran out of memory"  # which another time may be there
 _ROUNDS = 5
 _ROWS = 64  # queries whose answer is held against math in float32
 _TEXT = 77  # tokens of a prompt, which U-Nets attend to as well
@@ -142,7 +143,7 @@ def _wrong(answer: torch.Tensor, given: Tensors, most: float) -> str:
 
 def _words(error: Exception, width: int) -> str:
     if devices.is_out_of_memory(error):
-        return "it ran out of memory"
+        return NO_MEMORY
     if is_refusal(error):
         return f"it cannot take heads of {width} numbers in this precision on this device"
     text = " ".join(str(error).split())[:120]

@@ -25,7 +25,7 @@ from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import ControlInput, IpAdapterInput, Refiner
-from tests.runtime.attention.ran import ran_while_drawing
+from tests.runtime.attention.ran import ran, ran_while_drawing
 from tests.runtime.conditioning.add_ons import controlnet, ip_adapter
 from tests.runtime.conftest import job_of, options, run
 from tests.runtime.test_families import request_of
@@ -100,11 +100,12 @@ def test_the_refiner_uses_it_too(engine, records, use, seen):
     assert only(seen, "math")
 
 
-def test_control_nets_and_ip_adapters_use_it_too(engine, records, use, seen, folder):
+@pytest.mark.parametrize("fine", [False, True], ids=["plain", "with attention of its own"])
+def test_control_nets_and_ip_adapters_use_it_too(engine, records, use, seen, folder, fine):
     Image.new("RGB", (64, 64), "navy").save(folder / "shown.png")
     sd1, shown = by_id("sd1"), str(folder / "shown.png")
-    net = controlnet(folder / "sd1-canny", sd1, records["sd1"])
-    adapter = ip_adapter(folder / "adapter", sd1, records["sd1"])
+    net = controlnet(folder / f"{fine}" / "sd1-canny", sd1, records["sd1"])
+    adapter = ip_adapter(folder / f"adapter-{fine}", sd1, records["sd1"], fine=fine)
     plain_job = plain(records, "sd1")
     use(attention="math")
     run(engine, plain_job)
@@ -160,6 +161,19 @@ def test_what_cannot_run_here_fails_before_anything_of_the_model_is_read(engine,
         assert "auto" in caught.value.hint
     assert not [event for event in told if isinstance(event, LoadProgress)]
     assert engine.compute.store.keys() == ()
+
+
+def test_a_model_that_is_loaded_is_not_laid_out_again(engine, tiny_model, use, monkeypatch):
+    from pipelines.runtime import loader
+
+    laid_out = []
+    real = loader.empty
+    monkeypatch.setattr(loader, "empty", lambda name, config: laid_out.append(name) or real(name, config))
+    use(attention="math")
+    run(engine, job_of(tiny_model))
+    assert laid_out.count("UNet2DConditionModel") == 2  # to see its heads, and to be read
+    run(engine, job_of(tiny_model))
+    assert laid_out.count("UNet2DConditionModel") == 2
 
 
 def test_auto_uses_the_quickest_where_there_is_something_to_win(engine, tiny_model, use, seen, monkeypatch):
@@ -221,6 +235,27 @@ def test_a_damaged_file_costs_a_trial_and_nothing_else(tmp_path, counted):
     assert len(counted) == 1
 
 
+def test_memory_that_was_short_once_is_not_remembered_over_a_start(tmp_path, monkeypatch):
+    short = tuple(Tried(id=name, why=trial.NO_MEMORY if name == "math" else "") for name in ("", *BY_ID))
+    with monkeypatch.context() as patch:
+        patch.setattr(chosen, "tried", lambda *_: short)
+        of(attention_file=str(tmp_path / FILE)).tried(torch.float32, 40, 1024)
+    found = of(attention_file=str(tmp_path / FILE)).tried(torch.float32, 40, 1024)
+    assert not next(each.why for each in found if each.id == "math")
+
+
+def test_a_package_that_broke_since_is_not_believed(tmp_path, counted, monkeypatch):
+    of(attention_file=str(tmp_path / FILE)).choice(torch.float32, 40, 1024)
+    broken = replace(BY_ID["math"], lacks=lambda device: "it cannot be loaded")
+    for module in (chosen, trial):
+        monkeypatch.setattr(module, "KERNELS", (*(k for k in KERNELS if k.id != "math"), broken))
+    monkeypatch.setattr(chosen, "BY_ID", BY_ID | {"math": broken})
+    with pytest.raises(EngineError) as caught:
+        of(attention_file=str(tmp_path / FILE), attention="math").choice(torch.float32, 40, 1024)
+    assert "cannot be loaded" in caught.value.message
+    assert len(counted) == 2
+
+
 def test_a_kernel_that_a_file_does_not_know_is_tried(tmp_path, counted, monkeypatch):
     of(attention_file=str(tmp_path / FILE)).choice(torch.float32, 40, 1024)
     monkeypatch.setattr(chosen, "BY_ID", {**BY_ID, "auto": BY_ID["math"]})
@@ -246,6 +281,21 @@ def test_one_that_may_not_repeat_cannot_be_had_with_deterministic():
     assert of(deterministic=True).wanted == "deterministic"
 
 
+@pytest.mark.parametrize("device", ["xpu", "mps"])
+def test_where_no_kernel_can_be_chosen_auto_works_and_deterministic_says_what_to_do(device, monkeypatch):
+    """Neither has ever been here: only torch's own choice is left on them, and nothing is run to know it."""
+    monkeypatch.setattr(trial.devices, "name_of", lambda _: "a card")
+    there = torch.device(device)
+    auto = ChosenAttention(there, options(Path()))
+    assert auto.choice(torch.float16, 64, 4096).id == ""
+    assert [option.id for option in auto.options() if not option.why] == ["auto"]
+    repeating = ChosenAttention(there, options(Path(), deterministic=True))
+    with pytest.raises(EngineError) as caught:
+        repeating.choice(torch.float16, 64, 4096)
+    assert "same bits twice" in caught.value.message
+    assert "Switch off" in caught.value.hint
+
+
 def test_all_options_are_told_and_those_that_are_off_say_why():
     found = {option.id: option.why for option in of().options()}
     assert set(found) == set(NAMES)
@@ -266,10 +316,34 @@ def tensors(width: int = 16, dtype: torch.dtype = torch.float32) -> trial.Tensor
 def test_only_the_heads_that_are_named_go_another_way(monkeypatch):
     asked = []
     spy = replace(BY_ID["math"], run=lambda q, k, v, s: asked.append(q.shape[-1]) or OWN(q, k, v, scale=s))
-    with applied({(16, torch.float32): spy}, strict=True):
+    with applied({(16, torch.float32): spy}, strict=False):
         for width, dtype in ((16, torch.float32), (32, torch.float32), (16, torch.bfloat16)):
             functional.scaled_dot_product_attention(*tensors(width=width, dtype=dtype))
     assert asked == [16]
+
+
+def test_a_kernel_that_was_asked_for_takes_all_heads():
+    asked = []
+    spy = replace(BY_ID["math"], run=lambda q, k, v, s: asked.append(q.shape[-1]) or OWN(q, k, v, scale=s))
+    with applied({(16, torch.float32): spy}, strict=True):
+        functional.scaled_dot_product_attention(*tensors(width=32))
+    assert asked == [32]
+
+
+def test_compiled_layers_follow_it():
+    """Dynamo sees through the function, and looks at each call whether it is still the same one."""
+
+    def layer(query, key, value):
+        return functional.scaled_dot_product_attention(2 * query, key, value)
+
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    try:
+        for name in ("flash", "math", "flash"):
+            with applied({(16, torch.float32): BY_ID[name]}, strict=True):
+                compiled(*tensors())
+                assert set(ran(lambda: compiled(*tensors()))) == {name}
+    finally:
+        torch._dynamo.reset()
 
 
 def test_a_mask_goes_to_torchs_own_and_is_refused_to_a_kernel_that_was_asked_for():
