@@ -254,6 +254,27 @@ def test_engine_area_compares_pixels_and_counts_steps(terms):
     assert 0 <= found["engine.rerun"].ratio < 1
 
 
+def test_switches_area_draws_each_prompt_in_every_way(terms, monkeypatch):
+    from pipelines.runtime.speed import compiled, compiler
+    from tests.benchmarks import switches
+
+    monkeypatch.setattr(switches, "MODELS", ("flux", "gone"))
+    monkeypatch.setattr(compiled, "BACKEND", "eager")
+    monkeypatch.setattr(compiler, "why_not", lambda device: "there is no compiler")
+    found = {r.name: r for r in switches.rows(terms)}
+    whats = ("first_block", "taylorseer", "magcache", "compile", "fused_qkv")
+    assert list(found) == [*(f"switches.flux.{what}" for what in whats), "switches.gone"]
+    left_out = [r.name for r in found.values() if r.status == "skipped"]
+    assert left_out == ["switches.flux.compile", "switches.gone"]
+    assert "there is no compiler" in found["switches.flux.compile"].note
+    for name in ("first_block", "fused_qkv"):
+        row = found[f"switches.flux.{name}"]
+        assert row.value
+        assert row.baseline
+        assert "pixels 0.00 of 255" in row.note  # of 6 steps none is like the one before
+    assert "pixels 0.00" not in found["switches.flux.taylorseer"].note
+
+
 def test_library_area_finds_every_file(terms, monkeypatch):
     from tests.benchmarks import library
 

@@ -69,6 +69,12 @@ def settle(network: nn.Module, precision: Precision) -> None:
                     tensor.data = tensor.data.to(precision.compute)
 
 
+def is_widened(network: nn.Module) -> bool:
+    """Whether layers of it compute in another precision than their weights lie in."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in network.modules())
+    return any(registry is not None and registry.get_hook(_HOOK) is not None for registry in registries)
+
+
 class _Widened(ModelHook):
     """diffusers' own hook narrows the weights again after each call, which costs as much as to widen them."""
 

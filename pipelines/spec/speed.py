@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
-from pipelines.spec.weights import bits_now
+from pipelines.spec.weights import WEIGHTS, bits_now
 
+_FP8 = next(row for row in WEIGHTS if row.id == "fp8")
 _ALL = frozenset({"unet", "transformer"})
 
 
@@ -65,7 +66,7 @@ SWITCHES = (
         "another picture than without: the subject mostly stays, details differ.",
     ),
     Switch(
-        id="compile", title="Compile blocks", denoisers=_ALL, excludes=("packed",),
+        id="compile", title="Compile blocks", denoisers=_ALL, excludes=("fp8",),
         words="Makes one program of each kind of block. The first picture waits for the compiler, up to minutes; the "
         "later ones are drawn quicker. The picture stays the same but for rounding.",
     ),
@@ -90,7 +91,8 @@ EXCLUDED = {
     "lora": "a LoRA: its change of query, key and value would be lost without a word",
     "control": "a ControlNet, which has its say in the blocks that are left out",
     "ip_adapter": "an IP-Adapter, which has attention of its own",
-    "packed": "weights of less than 16 bits, which are widened inside the layers",
+    "packed": "weights of less than 16 bits, which have layers of their own",
+    "fp8": "weights in fp8, which are widened layer by layer",
 }
 
 
@@ -123,6 +125,7 @@ def hindrances(request: GenerationRequest, record: ModelRecord | None) -> frozen
         "control": bool(request.controls),
         "ip_adapter": bool(request.ip_adapters),
         "packed": record is not None and bits_now(request, record) < 16,
+        "fp8": _FP8.is_kind(record.dtype) if record and not request.weights else request.weights == _FP8.id,
     }
     return frozenset(name for name, there in found.items() if there)
 

@@ -21,7 +21,7 @@ from tests.benchmarks.terms import Terms
 # The order of the work: what starts processes comes first, while this one is still small.
 AREAS = (
     "startup", "stalls", "library", "plan", "loading", "engine", "attention", "text", "lora", "streaming", "preview",
-    "cancel", "leaks",
+    "cancel", "leaks", "switches",
 )  # fmt: skip
 DEMO = fingerprint.ROOT / "assets" / "demo" / "sd"
 

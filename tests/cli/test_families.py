@@ -124,7 +124,7 @@ def test_the_switches_reach_their_fields_and_a_cache_takes_its_limit_along(famil
         ("--model flux --step-cache first_block:far", "speed.cache_limit"),
         ("--model flux --step-cache first_block:7", "speed.cache_limit"),
         ("--model flux --step-cache teacache", "speed.step_cache"),
-        ("--model sdxl --compile --weights int4", "speed.compile"),
+        ("--model sdxl --compile --weights fp8", "speed.compile"),
     ],
 )
 def test_a_switch_that_cannot_be_is_refused_by_its_field(families, words, field):

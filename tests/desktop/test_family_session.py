@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.library.metadata.read import StoredPicture
 from pipelines.spec.families import by_id
 from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import GenerationRequest, LoraInput, Refiner, Size, SizeConditioning
+from pipelines.spec.request import GenerationRequest, LoraInput, Refiner, Size, SizeConditioning, Speed
 
 RECORDS = tuple(
     ModelRecord(id=name, path=f"/nowhere/{name}", title=name, family=name)
@@ -93,3 +94,31 @@ def test_the_refiners_record_goes_with_the_job(session, monkeypatch):
     monkeypatch.setattr(session._bridge._lane.worker, "submit", jobs.append)
     session.submit(REQUEST, RECORDS[0])
     assert jobs[0].refiner == RECORDS[1]
+
+
+def test_a_picture_brings_its_step_cache_back_and_leaves_the_machines_switches_as_they_are(
+    application, session
+):
+    session.set_request(replace(REQUEST, refiner=None, speed=Speed(compile=True, channels_last=True)))
+    flux = GenerationRequest(
+        model="flux",
+        sampling=by_id("flux").sampling,
+        size=REQUEST.size,
+        speed=Speed(step_cache="first_block"),
+    )
+    application._restore(StoredPicture(request=flux))
+    assert session.request().speed == Speed(step_cache="first_block", compile=True)
+    assert session.state.reason == ""
+
+
+def test_a_small_vae_of_the_family_goes_with_the_job(session, monkeypatch):
+    tiny = {
+        name: ModelRecord(id=name, path=f"/{name}.safetensors", title=name, kind=Kind.TINY_VAE, family=family)
+        for name, family in (("taesdxl", ""), ("taef1", "flux"))
+    }
+    session.set_records((*RECORDS, *tiny.values()))
+    jobs = []
+    monkeypatch.setattr(session._bridge._lane.worker, "submit", jobs.append)
+    session.submit(REQUEST, RECORDS[0])
+    session.submit(replace(REQUEST, model="sd1", refiner=None), RECORDS[3])
+    assert [job.tiny_vae for job in jobs] == [tiny["taesdxl"], None]

@@ -13,11 +13,13 @@ import pytest
 import torch
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from diffusers.hooks import FirstBlockCacheConfig, TaylorSeerCacheConfig
+from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException, Unsupported
 
 from pipelines.runtime.gguf_weights import pack_layers
 from pipelines.runtime.movers import InRam
+from pipelines.runtime.precision import Precision, is_widened, settle
 from pipelines.runtime.speed import compiled as compiling
 from pipelines.runtime.speed.channels_last import channels_last
 from pipelines.runtime.speed.compiled import compiled
@@ -136,6 +138,29 @@ def test_blocks_compiled_by_diffusers_fail_with_weights_that_are_widened_in_the_
         answer(network)
 
 
+def test_ours_fail_with_them_as_well_and_draw_as_they_are(network):
+    """So the switch is left out where `is_widened`."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = module.weight.data.to(torch.float8_e4m3fn)
+    assert not is_widened(network)
+    settle(network, Precision(compute=torch.float32, storage=torch.float32, keeps_fp8=True))
+    assert is_widened(network)
+    right, told = answer(network), list[str]()
+    with compiled(network, told.append):
+        assert torch.equal(answer(network), right)
+    assert told
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_packed_weights_are_compiled(network, weights):
+    pack_layers(network, weights, torch.float32)
+    right = answer(network)
+    with compiled(network, pytest.fail):
+        torch.testing.assert_close(answer(network), right)
+    assert graphs()
+
+
 def test_no_graph_is_made_for_another_lora_or_weight_nor_for_a_third_size(network):
     with compiled(network, pytest.fail):
         answer(network)
@@ -220,6 +245,26 @@ def test_a_lora_on_fused_inputs_is_lost_without_a_word(network):
         torch.testing.assert_close(answer(network), plain, atol=1e-5, rtol=1e-4)
 
 
+def test_weights_in_fp8_cannot_be_fused_by_diffusers():
+    network = flux()
+    network.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    with pytest.raises(NotImplementedError):
+        network.fuse_qkv_projections()
+
+
+def test_fused_inputs_take_the_attention_of_an_ip_adapter_away():
+    network = unet()
+    own = {
+        name: IPAdapterAttnProcessor2_0(hidden_size=32, cross_attention_dim=32)
+        if name.endswith("attn2.processor")
+        else processor
+        for name, processor in network.attn_processors.items()
+    }
+    network.set_attn_processor(dict(own))
+    network.fuse_qkv_projections()
+    assert not any(isinstance(each, IPAdapterAttnProcessor2_0) for each in network.attn_processors.values())
+
+
 def test_packed_weights_cannot_be_fused():
     network = flux()
     pack_layers(network, "int8", torch.float32)
@@ -239,6 +284,34 @@ def test_channels_last_answers_the_same_and_lays_the_weights_back():
         torch.testing.assert_close(answer(network), right, atol=1e-5, rtol=1e-4)
     assert {name: p.stride() for name, p in network.named_parameters()} == before
     assert torch.equal(answer(network), right)
+
+
+# --- step caches ---------------------------------------------------------------------------------------------------
+
+
+def controlled(network: Any, step: int, scale: float) -> torch.Tensor:
+    """`answer` with what a ControlNet adds after the single blocks."""
+    forward = network.forward
+    own = torch.Generator().manual_seed(2)
+    added = [scale * torch.randn(1, TOKENS, 32, generator=own) for _ in network.single_transformer_blocks]
+    network.forward = lambda **given: forward(**given, controlnet_single_block_samples=added)
+    try:
+        return answer(network, step)
+    finally:
+        network.forward = forward
+
+
+def test_a_controlnet_is_added_once_more_to_a_step_that_is_left_out():
+    """The same question twice: the second answer, which is out of the cache, must be the first one and is not."""
+    network = flux()
+    network.enable_cache(FirstBlockCacheConfig(0.5))
+    torch.testing.assert_close(answer(network), answer(network))
+    network.disable_cache()
+    network.enable_cache(FirstBlockCacheConfig(0.5))
+    first, second = controlled(network, 0, 0.5), controlled(network, 0, 0.5)
+    assert (first - second).abs().max() > 1e-3
+    network.disable_cache()
+    torch.testing.assert_close(controlled(network, 0, 0.5), first)
 
 
 # --- what U-Nets do not have ---------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ ADDED = {
     "control": {"controls": (ControlInput(model=Kind.CONTROLNET.value, path="/p.png"),)},
     "ip_adapter": {"ip_adapters": (IpAdapterInput(model=Kind.IP_ADAPTER.value, path="/p.png"),)},
     "packed": {"weights": "int8"},
+    "fp8": {"weights": "fp8"},
 }
 
 
@@ -65,10 +66,12 @@ def test_what_a_family_is_offered_can_be_chosen_all_at_once_and_the_rest_does_no
         ("sd1", "lora", {"fused_qkv"}),
         ("sd1", "ip_adapter", {"fused_qkv"}),
         ("sd1", "control", set()),
-        ("sd1", "packed", {"fused_qkv", "compile", "channels_last"}),
+        ("sd1", "packed", {"fused_qkv", "channels_last"}),
+        ("sd1", "fp8", {"fused_qkv", "channels_last", "compile"}),
         ("flux", "lora", {"fused_qkv"}),
         ("flux", "control", {"step_cache"}),
-        ("flux", "packed", {"fused_qkv", "compile"}),
+        ("flux", "packed", {"fused_qkv"}),
+        ("flux", "fp8", {"fused_qkv", "compile"}),
     ],
 )
 def test_what_is_refused_beside_something_else(family, what, refused):
@@ -79,7 +82,8 @@ def test_what_is_refused_beside_something_else(family, what, refused):
 
 def test_a_lora_of_weight_0_is_none_and_a_file_that_is_packed_is_packed():
     assert not fields("sd1", Speed(fused_qkv=True), loras=(LoraInput(model="lora", weight=0.0),))
-    assert set(fields("sd1", Speed(compile=True), dtype="Q4_K")) == {"compile"}
+    assert set(fields("sd1", Speed(fused_qkv=True, compile=True), dtype="Q4_K")) == {"fused_qkv"}
+    assert set(fields("sd1", Speed(compile=True), dtype="float8_e4m3fn")) == {"compile"}
 
 
 @pytest.mark.parametrize("row", STEP_CACHES, ids=lambda row: row.id)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pipelines.runtime.phases import Phase
+from pipelines.runtime.precision import is_widened
 from pipelines.runtime.speed import compiler
 from pipelines.runtime.speed.channels_last import channels_last
 from pipelines.runtime.speed.compiled import compiled
@@ -14,6 +15,7 @@ from pipelines.runtime.speed.step_cache import Caching, Magnitudes, step_cache
 from pipelines.spec.request import GenerationRequest
 from pipelines.spec.speed import offered
 
+WIDENED = "the model's weights are widened layer by layer to what this device computes in"
 MOVES = "the model's weights wait in RAM and come to the card by turns"
 
 
@@ -41,7 +43,8 @@ def quickened(
             else:
                 undo.enter_context(apply(denoiser))
         if speed.compile:
-            if reason := compiler.why_not(denoiser.device.type):
+            widened = WIDENED if is_widened(denoiser) else ""
+            if reason := widened or compiler.why_not(denoiser.device.type):
                 tell(f"{able['compile'].title} was left out: {reason}.")
             else:
                 undo.enter_context(compiled(denoiser, tell))
