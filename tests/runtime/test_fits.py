@@ -206,6 +206,41 @@ def test_a_lora_and_a_refiner_draw_the_same_on_a_small_card(draw, records):
     assert Rung.RESIDENT not in small.rungs
 
 
+@pytest.mark.parametrize(
+    ("name", "loras", "weights"),
+    [
+        ("demo-sd", ("demo-sd-neon", "demo-sd-crayon"), ""),
+        ("demo-sdxl", ("demo-sdxl-neon",), ""),
+        ("demo-flux", ("demo-flux-neon",), ""),
+        ("demo-sd", ("demo-sd-mosaic",), "int8"),
+    ],
+)
+def test_loras_draw_the_same_on_every_card(draw, records, name, loras, weights):
+    """Beside the weights, where they lie on the card, as they arrive there, or while they are widened.
+
+    The card decodes for nothing, as these small models take most of it for that.
+    """
+    plain = job_for(records[name], weights=weights)
+    used = tuple(LoraInput(model=lora, weight=0.8) for lora in loras)
+    parts = {lora: records[lora] for lora in loras}
+    styled = job_for(records[name], 2, count=2, weights=weights, loras=used, parts=parts)
+    roomy = draw(styled, plain, decoding=False)
+    seen = tuple(replace(m, size_bytes=0) if m.stage == "decode" else m for m in measured(roomy))
+    most, found = roomy.takes(styled), set()
+    assert roomy.pictures[1] != roomy.pictures[2]
+    for percent in (98, 80, 60, 45, 35):
+        limit = most * percent // 100
+        small = draw(styled, plain, limit=limit, seen=seen, decoding=False)
+        if small.error:
+            break
+        assert small.pictures == roomy.pictures, percent
+        assert small.card.memory.ever <= limit
+        found |= {*small.rungs}
+    assert found & {Rung.ENCODERS_LEAVE, Rung.STAGES}
+    # In 8 bits so little is left of the weights that none of them needs to stream.
+    assert weights or found & {Rung.PARTIAL, Rung.STREAMED}
+
+
 def test_nothing_stays_on_the_card_that_is_not_planned_to(draw, records):
     job = job_for(records["demo-sd"])
     roomy = draw(job)
