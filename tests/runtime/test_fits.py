@@ -241,6 +241,23 @@ def test_loras_draw_the_same_on_every_card(draw, records, name, loras, weights):
     assert weights or found & {Rung.PARTIAL, Rung.STREAMED}
 
 
+def test_a_card_that_others_fill_meanwhile_draws_the_same_with_a_lora(draw, records, monkeypatch):
+    """What lies changed on the card gets a home in RAM, which must have the weights of the files."""
+    lora = records["demo-sd-neon"]
+    plain = job_for(records["demo-sd"])
+    used = (LoraInput(model=lora.id, weight=1.0),)
+    styled = job_for(records["demo-sd"], 2, loras=used, parts={lora.id: lora})
+    roomy = draw(styled, plain)
+    told = draw(styled, seen=measured(roomy))
+    told.card.memory.limit = int(0.75 * roomy.takes(styled))
+    with counting(told.card.memory, monkeypatch):
+        events = [event for job in (plain, styled) for event in run(told.engine, job)]
+    pictures = [Image.open(event.path).tobytes() for event in events if isinstance(event, ImageSaved)]
+    assert told.rungs[0] is Rung.RESIDENT
+    assert Rung.RESIDENT not in told.rungs[1:]
+    assert pictures == roomy.pictures[::-1]
+
+
 def test_nothing_stays_on_the_card_that_is_not_planned_to(draw, records):
     job = job_for(records["demo-sd"])
     roomy = draw(job)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -104,14 +105,20 @@ def _fitting(layers: Layers, part: str, work: Work, model: Model) -> Mapping[str
     return layers.fits[key]
 
 
+_known: WeakKeyDictionary[nn.Module, Shapes] = WeakKeyDictionary()  # they never change, and are thousands
+
+
 def _shapes(network: nn.Module) -> Shapes:
     """Of packed weights, those of the whole ones."""
+    if network in _known:
+        return _known[network]
     found: dict[str, tuple[int, ...]] = {}
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
             found[name] = (module.out_features, module.in_features)
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
             found[name] = (module.out_channels, module.in_channels, *module.kernel_size)
+    _known[network] = found
     return found
 
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from pipelines.runtime import device as devices
-from pipelines.spec.errors import Cancelled, ModelError, RequestError
+from pipelines.spec.errors import Cancelled, ModelError, OutOfMemory, RequestError
 from pipelines.spec.events import ImageSaved, StageChanged, StepDone
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
@@ -305,6 +305,93 @@ def test_a_cancel_comes_between_two_loras(engine, records, tmp_path, monkeypatch
         run(engine, job)
     assert read == ["a"]
     assert_equal(state_of(engine, job, family), before)
+
+
+@pytest.mark.parametrize(
+    "error", [Cancelled(), torch.OutOfMemoryError("DefaultCPUAllocator: not enough memory")]
+)
+def test_what_breaks_off_while_weights_change_leaves_none_of_it(
+    engine, records, tmp_path, monkeypatch, error
+):
+    """G1."""
+    from pipelines.runtime import adapters
+
+    family, record = by_id("sd1"), records["sd1"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, ("unet", "text_encoder")))
+    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    without, right = drawn_with(engine, family, record), drawn(engine, job)
+    before = state_of(engine, job, family)
+    real, calls = adapters.changed, []
+
+    def breaking(*args) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+        real(*args)
+
+    monkeypatch.setattr(adapters, "changed", breaking)
+    with pytest.raises((Cancelled, OutOfMemory)):  # what so small a picture takes leaves nothing to save
+        run(engine, job)
+    assert len(calls) == 5
+    assert_equal(state_of(engine, job, family), before)
+    assert np.array_equal(drawn_with(engine, family, record), without)
+    assert np.array_equal(drawn_with(engine, family, record, (lora, 1.0)), right)
+
+
+def test_the_next_job_changes_only_what_differs(engine, records, tmp_path, monkeypatch):
+    """Nothing for the same LoRAs; for another weight, the layers of that LoRA; the picture is that of a first job."""
+    from pipelines.runtime import adapters
+
+    family, record = by_id("sd1"), records["sd1"]
+    whole = found(tmp_path / "1" / "W.safetensors", family, peft(record, ("unet",)))
+    some = {name: tensor for name, tensor in peft(record, ("unet",), seed=3).items() if "attn1" in name}
+    part = found(tmp_path / "2" / "P.safetensors", family, some)
+    real, touched = adapters.stacked, []
+    monkeypatch.setattr(adapters, "stacked", lambda name, uses: (touched.append(name), real(name, uses))[1])
+    counts, pictures = [], []
+    rows = [(1.0, 1.0), (1.0, 1.0), (1.0, 0.5), (0.5, 0.5), (1.0, 1.0)]
+    for one, other in rows:
+        touched.clear()
+        pictures.append(drawn_with(engine, family, record, (whole, one), (part, other)))
+        counts.append(len(touched))
+    layers, own = len(peft(record, ("unet",))) // 2, len(some) // 2
+    assert counts == [layers, 0, own, layers, layers]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(pictures[0], pictures[4])
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")  # of diffusers' own way
+def test_five_at_once_are_the_five_of_diffusers(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    weighed = [
+        (found(tmp_path / f"{n}" / f"L{n}.safetensors", family, peft(record, parts, n)), GENTLE * (n - 1.5))
+        for n, parts in enumerate(
+            (("unet",), ("unet", "text_encoder"), ("text_encoder",), ("unet",), ("unet",))
+        )
+    ]
+    five = drawn_with(engine, family, record, *weighed)
+    assert_close(five, plain(family, record, *((Path(lora.path), weight) for lora, weight in weighed)))
+    assert not np.array_equal(five, drawn_with(engine, family, record, *weighed[:4]))
+
+
+def test_two_models_in_turns_draw_as_alone(engine, records, tmp_path):
+    """Each with another LoRA, and one without; what a model wears waits for its next job."""
+    first, second = by_id("sd1"), by_id("sdxl")
+    one = found(tmp_path / "1" / "A.safetensors", first, peft(records["sd1"], ("unet", "text_encoder")))
+    other = found(tmp_path / "2" / "B.safetensors", second, peft(records["sdxl"], parts_of(second)))
+    rounds = [
+        [
+            drawn_with(engine, first, records["sd1"], (one, 1.0)),
+            drawn_with(engine, second, records["sdxl"], (other, 1.0)),
+            drawn_with(engine, second, records["sdxl"]),
+            drawn_with(engine, first, records["sd1"]),
+        ]
+        for _ in range(2)
+    ]
+    for again, before in zip(rounds[1], rounds[0], strict=True):
+        assert np.array_equal(again, before)
+    assert not np.array_equal(rounds[0][1], rounds[0][2])
 
 
 def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing(engine, records, tmp_path):
