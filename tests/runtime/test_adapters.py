@@ -56,7 +56,7 @@ def net(request) -> Net:
         torch.manual_seed(0)
         made = Net().eval().requires_grad_(False)
     if request.param == "channels last":
-        made = made.to(memory_format=torch.channels_last)
+        made = made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if request.param == "int8":
         gguf_weights.pack_layers(made, "int8", torch.float32)
     if request.param == "half":
