@@ -16,7 +16,7 @@ import torch
 
 
 class Pair(NamedTuple):
-    """`up` [out, rank]; `down` [rank, ...], the rest as the weight has it. A kernel's up half has one cell."""
+    """`up` [out, rank]; `down` [rank, in], where a kernel's cells are in a row. A kernel's up half has one cell."""
 
     up: torch.Tensor
     down: torch.Tensor
@@ -78,15 +78,16 @@ def change(weight: torch.Tensor, low_rank: LowRank) -> None:
 
 def changed(whole: torch.Tensor, low_rank: LowRank, out: torch.Tensor) -> None:
     """`out`, of the shape and the strides of the weight `whole`, becomes that with the change."""
-    rows, down = _rows(whole), low_rank.down
+    rows, up, down = _rows(whole), low_rank.up, low_rank.down
     if rows is None:  # neither of the two orders that layers have
         plain = whole.contiguous()
         changed(plain, low_rank, plain)
         out.copy_(plain)
         return
-    if down.ndim == 4 and not whole.is_contiguous():
-        down = down.permute(0, 2, 3, 1)
-    up, down = low_rank.up.to(whole.dtype), down.reshape(len(down), -1).to(whole.dtype)
+    if whole.ndim == 4 and not whole.is_contiguous():
+        down = down.view(len(down), *whole.shape[1:]).permute(0, 2, 3, 1).flatten(1)
+    if up.dtype is not whole.dtype:
+        up, down = up.to(whole.dtype), down.to(whole.dtype)
     if out is whole:
         rows.addmm_(up, down, alpha=low_rank.scale)
     else:

@@ -71,7 +71,7 @@ def lora(seed: int, rank: int = 4, names: Callable[[str], bool] = lambda name: T
         if isinstance(module, nn.Linear | nn.Conv2d) and names(name):
             out, *rest = module.weight.shape
             up, down = (torch.randn(s, generator=generator) / 8 for s in ((out, rank), (rank, *rest)))
-            pairs[name] = Pair(up, down)
+            pairs[name] = Pair(up, down.flatten(1))
     return pairs
 
 

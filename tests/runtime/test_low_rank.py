@@ -21,13 +21,13 @@ def weight_of(shape: tuple[int, ...], order: str) -> torch.Tensor:
 def pair_of(shape: tuple[int, ...], rank: int, seed: int) -> Pair:
     generator = torch.Generator().manual_seed(seed)
     up, down = (torch.randn(s, generator=generator) for s in ((shape[0], rank), (rank, *shape[1:])))
-    return Pair(up, down)
+    return Pair(up, down.flatten(1))
 
 
 def right(weight: torch.Tensor, *weighed: tuple[Pair, float]) -> torch.Tensor:
     wide = weight.double()
     for pair, scale in weighed:
-        wide = wide + scale * torch.einsum("or,r...->o...", pair.up.double(), pair.down.double())
+        wide = wide + scale * (pair.up.double() @ pair.down.double()).view(weight.shape)
     return wide
 
 

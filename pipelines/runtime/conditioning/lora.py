@@ -132,7 +132,7 @@ def _pairs(found: tensors.Tensors, shapes: Shapes) -> Mapping[str, Pair]:
         # CLIPTextModel has lost its inner `text_model` in transformers 5; files go on naming it.
         real = next((n for n in (name, name.removeprefix("text_model.")) if n in shapes), "")
         if real and _fits(shapes[real], down.shape, up.shape):
-            pairs[real] = Pair(up.flatten(1), down)
+            pairs[real] = Pair(up.flatten(1), down.flatten(1))
     return pairs
 
 
