@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from pipelines.runtime import device as devices
+from pipelines.runtime.placement import Budget, plan
 from pipelines.spec.errors import Cancelled, ModelError, OutOfMemory, RequestError
 from pipelines.spec.events import ImageSaved, StageChanged, StepDone
 from pipelines.spec.families import by_id
@@ -392,6 +393,30 @@ def test_two_models_in_turns_draw_as_alone(engine, records, tmp_path):
     for again, before in zip(rounds[1], rounds[0], strict=True):
         assert np.array_equal(again, before)
     assert not np.array_equal(rounds[0][1], rounds[0][2])
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_where_ram_is_short_the_picture_is_the_same(engine, records, tmp_path, monkeypatch, from_file):
+    """Without a second copy of what changes; and with text encoders that are read anew, which lack it at first."""
+    family, record = by_id("sdxl"), records["sdxl"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, parts_of(family)))
+    job = job_of(asked(family, (lora, 1.0), count=2), record, lora)
+    right, compute = pictures(engine, job), engine.compute
+    asked_for = compute.plan(job).asked
+    rams = range(compute.plan(job).peak_ram, 0, -5_000)
+    plans = (plan(asked_for[0], Budget(vram=0, ram=ram, device=False), *asked_for[2:]) for ram in rams)
+    small = next(each for each in plans if each.fits and (each.from_file if from_file else each.afresh))
+    compute.drop_caches()
+    monkeypatch.setattr(compute, "plan", lambda _job: small)
+    for _ in range(2):
+        assert all(map(np.array_equal, pictures(engine, job), right))
+    beside = sum(compute.adapters.size_of(part) for _, part in compute.store.parts())
+    assert bool(beside) is not small.afresh
+
+
+def pictures(engine, job: Job) -> list[np.ndarray]:
+    saved = [event for event in run(engine, job) if isinstance(event, ImageSaved)]
+    return [np.asarray(Image.open(event.path)) for event in saved]
 
 
 def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing(engine, records, tmp_path):
