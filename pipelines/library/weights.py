@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipelines.library.contents import count
+from pipelines.library.detect.lora import HALVES
 from pipelines.library.header import read_header
 from pipelines.library.single_file import read
 from pipelines.spec.blocks import grouped
 from pipelines.spec.errors import ModelError
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
-from pipelines.spec.record import Format, ModelRecord
+from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.spec.sizes import Network, Sizes
 from pipelines.spec.weights import Weights, bits_of, is_packable, is_packed_part, packed_bytes, weights_of
 
@@ -40,7 +41,9 @@ def sizes_of(
     `weights` as in `GenerationRequest`.
     Raises ModelError with the path for what is gone, damaged or incomplete.
     """
+    records = [*records]
     encoders, denoisers, vae = list[Network](), list[Network](), 0
+    packed = bool(weights) or any(bits_of(record.dtype) < 16 for record in records[:1])
     for record in records:
         family = by_id(record.family)
         for part, tensors in _parts(record, family, itemsize, weights):
@@ -52,8 +55,13 @@ def sizes_of(
                 vae = max(vae, network.size_bytes * (2 if upcast else 1))
             else:
                 encoders.append(network)
+    added = [*added]
     beside = sum(_file_bytes(record) for record in added)
-    return Sizes(encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=beside)
+    own = sum(network.size_bytes for network in (*encoders, *denoisers))
+    return Sizes(
+        encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=beside,
+        merged=0 if packed else min(own, _changed(added, itemsize)),
+    )  # fmt: skip
 
 
 def _parts(
@@ -116,6 +124,19 @@ def weight_files(folder: Path) -> list[Path]:
             f"There is no .safetensors file: {folder}", "Pickle files (.bin, .ckpt) are never loaded."
         )
     return plain or found
+
+
+def _changed(added: Iterable[ModelRecord], itemsize: int) -> int:
+    """Bytes of the weights that LoRAs change, one that several change by one name once."""
+    layers: dict[str, int] = {}
+    for record in added:
+        if record.kind is Kind.LORA:
+            shapes = read_header(Path(record.path)).shapes
+            for down, up in HALVES:
+                for base in [name.removesuffix(down) for name in shapes if name.endswith(down)]:
+                    if halves := shapes.get(f"{base}{up}"):
+                        layers[base] = halves[0] * count(shapes[f"{base}{down}"][1:]) * itemsize
+    return sum(layers.values())
 
 
 def _file_bytes(record: ModelRecord) -> int:

@@ -46,7 +46,8 @@ def stamp_of(folder: Path) -> Stamp:
 class ComponentStore:
     """`free_bytes` tells the free memory where parts lie. `loads` counts what was really loaded.
 
-    `left` hears of each part that is let go; one that `is_held` does not leave to make room. Parts of the same content
+    `left` hears of each part that is let go; one that `is_held` does not leave to make room; `bare` takes off a part
+    what a job has changed of its weights. Parts of the same content
     are one part, known by the key of the model that brought it (part_plan.py compares them).
     """
 
@@ -56,11 +57,13 @@ class ComponentStore:
         release: Callable[[], None],
         left: Callable[[Any], None] = lambda part: None,
         is_held: Callable[[PartKey], bool] = lambda key: False,
+        bare: Callable[[Any], None] = lambda part: None,
     ) -> None:
         self._free_bytes = free_bytes
         self._release = release
         self._left = left
         self._is_held = is_held
+        self._bare = bare
         self._parts: OrderedDict[PartKey, Any] = OrderedDict()
         self._kinds: dict[PartKey, str] = {}  # of the parts that others may share
         self._sizes: dict[PartKey, int] = {}  # a network has thousands of tensors to count
@@ -90,6 +93,12 @@ class ComponentStore:
         """One that is there."""
         self._parts.move_to_end(key)
         return self._parts[key]
+
+    def bare(self, key: PartKey) -> Any:
+        """One that is there, with the weights of its files."""
+        part = self.part(key)
+        self._bare(part)
+        return part
 
     def known_as(self, key: PartKey) -> PartKey:
         """The key of the part with the same content that came first."""

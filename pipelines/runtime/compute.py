@@ -16,13 +16,14 @@ from PIL import Image
 from pipelines.library.known_sizes import KnownSizes
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
+from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.attention.chosen import ChosenAttention, Head, applied
 from pipelines.runtime.attention.kernels import Kernel
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work, conditioned
-from pipelines.runtime.conditioning.table import CONDITIONERS, networks_beside
+from pipelines.runtime.conditioning.table import CONDITIONERS, changes_parts, networks_beside
 from pipelines.runtime.holders import holders
 from pipelines.runtime.latents import cells_of
 from pipelines.runtime.loader import Loader, Model, network_plan
@@ -66,9 +67,12 @@ class Compute:
         self.name = str(self.card.device)
         self.attention = ChosenAttention(self.card.device, options)
         self.lodging = Lodging(self.card.mover)
-        self.store = ComponentStore(self._free, self.card.release, self.lodging.forget, self._is_held)
+        self.adapters = Adapters(self.lodging)
+        self.store = ComponentStore(
+            self._free, self.card.release, self._left, self._is_held, self.adapters.settle
+        )
         self.prompts = PromptEncoder(self.card.device)
-        self._loader = Loader(self.store, self.card.device, options, self.lodging.house)
+        self._loader = Loader(self.store, self.card.device, options, self._house)
         self._stages: Stages | None = None
         self._models: list[Model] = []  # of the job at hand
         self._magnitudes = Magnitudes()
@@ -82,8 +86,10 @@ class Compute:
 
     def settle(self, job: Job, placement: Placement) -> None:
         """From now on the job's parts lie as `placement` says."""
-        changed = any(each.wanted(job.request) for each in CONDITIONERS)
-        self._stages = Stages(placement, self.lodging, self.store, job.model.family, changed)
+        self._stages = Stages(
+            placement, self.lodging, self.adapters, self.store, family=job.model.family,
+            changed=changes_parts(job.request), check=job.check,
+        )  # fmt: skip
         self._loader.in_ram = self._stages.waits_in_ram
         self.lodging.keep([place for place in placement.parts if place.always])
 
@@ -107,6 +113,7 @@ class Compute:
         models = [self._model(job, role.record, role.family, meter) for role in roles]
         self._check_attention(job, roles, models)
         self._models = models
+        self._take_off(job, models)
         self._make_room(job, models)
         wanted = [self._at_once(role, model) for role, model in zip(roles, models, strict=True)]
         for model, names in zip(models, wanted, strict=True):
@@ -158,7 +165,7 @@ class Compute:
     def _where(self, item: tuple[PartKey, Any]) -> tuple[PartKey, int, int]:
         """Of a part in the store, its bytes in RAM and on the card."""
         key, part = item
-        size = self.store.size_of(key)
+        size = self.store.size_of(key) + self.adapters.size_of(part)
         ram, card = self.lodging.lies(part) or ((0, size) if self.card.apart else (size, 0))
         return key, ram, card
 
@@ -339,6 +346,25 @@ class Compute:
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
 
+    def _take_off(self, job: Job, models: Sequence[Model]) -> None:
+        """Changed weights leave that lie beside those of the job's models and that it has no use or no room for."""
+        if job.request.loras and not self.stages.placement.afresh:
+            return
+        own = {key for model in models for key in model.keys.values()}
+        for key, part in self.store.parts():
+            if key in own and self.adapters.size_of(part):
+                self.adapters.settle(part)
+
+    def _house(self, part: torch.nn.Module) -> None:
+        """A home has the weights as they were loaded."""
+        if not self.lodging.has(part):
+            self.adapters.settle(part)
+            self.lodging.house(part)
+
+    def _left(self, part: Any) -> None:
+        self.lodging.forget(part)
+        self.adapters.forget(part)
+
     def _leave_card(self, models: Sequence[Model]) -> None:
         """What a job before has loaded to the card gets a home; this one may not even ask for it."""
         for model in models:
@@ -346,7 +372,7 @@ class Compute:
                 if key not in self.store or not isinstance(self.store.part(key), torch.nn.Module):
                     continue
                 if self.stages.at_once or not name.startswith("text_encoder"):
-                    self.lodging.house(self.store.part(key))
+                    self._house(self.store.part(key))
                 elif not self.lodging.has(self.store.part(key)):
                     self.store.drop([key])
 
@@ -357,7 +383,9 @@ class Compute:
     def _lying(self) -> list[tuple[PartKey, int]]:
         """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""
         return [
-            (key, self.store.size_of(key)) for key, part in self.store.parts() if not self.lodging.has(part)
+            (key, self.store.size_of(key) + self.adapters.size_of(part))
+            for key, part in self.store.parts()
+            if not self.lodging.has(part)
         ]
 
     def _free(self) -> int:

@@ -23,6 +23,7 @@ from pipelines.library.single_file import SETTINGS, read
 from pipelines.library.weights import weight_files
 from pipelines.runtime import device as devices
 from pipelines.runtime.components import ComponentStore, PartKey, stamp_of
+from pipelines.runtime.low_rank import Adapter
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.network import CLASSES, Sketch, as_named, empty
 from pipelines.runtime.part_plan import PartPlan
@@ -62,7 +63,8 @@ class Model:
     `record` is the id of the model, `dtype` what its networks compute with, `plans` how its parts are read.
     `settings` are those of `Family.settings`, with what the model's own index says of them. What a job adds to the
     model: `added` are parts of the pipeline for `task`, `call` arguments of its call, `always` those of every task's,
-    `reading` names all that makes it read a prompt otherwise, `notes` are sentences for the user.
+    `adapters` what LoRAs make of its networks, `reading` names all that makes it read a prompt otherwise, `notes` are
+    sentences for the user.
     """
 
     parts: Parts
@@ -75,6 +77,7 @@ class Model:
     added: Mapping[str, Any] = field(default_factory=dict)
     call: Mapping[str, Any] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
     reading: tuple[object, ...] = ()
     notes: tuple[str, ...] = ()
 

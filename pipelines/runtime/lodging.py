@@ -11,18 +11,19 @@ from torch import nn
 from pipelines.runtime.movers import Mover
 from pipelines.runtime.placement import Place
 from pipelines.runtime.residency import SLOTS, streaming
-from pipelines.runtime.streaming import Home
+from pipelines.runtime.streaming import Home, Visit
 
 _OVER = 1.02  # of the bytes that were planned: parameters begin at multiples of 16
 
 
 @dataclass(slots=True)
 class _Guest:
-    """A part with a home in RAM. While it is on the card, `visit` ends that and `place` says in which way."""
+    """A part with a home in RAM. While it is on the card, `leave` ends that `visit` and `place` says in which way."""
 
     home: Home
     place: Place | None = None
-    visit: ExitStack | None = None
+    visit: Visit | None = None
+    leave: ExitStack | None = None
 
     @property
     def on_card(self) -> int:
@@ -52,9 +53,14 @@ class Lodging:
             return
         self._send(guest)
         streamed, slots = _fitted(place, guest.home)
-        with ExitStack() as visit:
-            visit.enter_context(guest.home.visiting(streamed, slots))
-            guest.place, guest.visit = place, visit.pop_all()
+        with ExitStack() as leave:
+            guest.visit = leave.enter_context(guest.home.visiting(streamed, slots))
+            guest.place, guest.leave = place, leave.pop_all()
+
+    def visit(self, part: object) -> Visit | None:
+        """That of now; None for a part that is at home, or has none."""
+        guest = self._guests.get(id(part))
+        return guest.visit if guest else None
 
     def send(self, but: Iterable[object] = (), always: bool = False) -> None:
         """Home with all but these parts; with those that are to be on the card `always` only when it is true."""
@@ -97,9 +103,9 @@ class Lodging:
 
     @staticmethod
     def _send(guest: _Guest) -> None:
-        visit, guest.visit, guest.place = guest.visit, None, None
-        if visit is not None:
-            visit.close()
+        leave, guest.visit, guest.leave, guest.place = guest.leave, None, None, None
+        if leave is not None:
+            leave.close()
 
 
 def _fitted(place: Place, home: Home) -> tuple[tuple[int, ...], float]:

@@ -10,6 +10,8 @@ from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 from torch import nn
 from torch.nn import functional
 
+from pipelines.runtime.low_rank import LowRank, change
+
 KINDS = (nn.Linear, nn.Conv2d)
 
 
@@ -17,21 +19,23 @@ class _Packed(nn.Module):
     """`weight` are bytes: int8, which is the one type that T5 does not narrow its numbers to.
 
     `shape` is that of the whole weight, `compute` in what it is widened to, `fp8` what the bytes are where they are no
-    blocks. One that is built without bytes, as peft does for a LoRA beside it, is a plain layer.
+    blocks. `low_rank` is what LoRAs change of it, each time that it is widened.
     """
 
-    compute: torch.dtype | None = None
+    compute: torch.dtype
     shape: tuple[int, ...] = ()
     fp8: torch.dtype | None = None
+    low_rank: LowRank | None = None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weight as it computes, and the bias."""
         weight: Any = self.weight
         bias: Any = self.bias
-        if self.compute is None:
-            return weight, bias
-        plain = weight.view(self.fp8).to(self.compute) if self.fp8 else unpacked(weight, self.compute)
-        return plain.view(self.shape), None if bias is None else bias.to(self.compute)
+        flat = weight.view(self.fp8).to(self.compute) if self.fp8 else unpacked(weight, self.compute)
+        plain = flat.view(self.shape)
+        if self.low_rank is not None:
+            change(plain, self.low_rank)
+        return plain, None if bias is None else bias.to(self.compute)
 
 
 class PackedLinear(_Packed, nn.Linear):
@@ -53,8 +57,6 @@ def packed_layer(old: Any, weight: torch.Tensor, compute: torch.dtype) -> nn.Mod
     new.shape, new.compute = tuple(old.weight.shape), compute
     if weight.dtype.is_floating_point:
         new.fp8, weight = weight.dtype, nn.Parameter(weight.view(torch.int8), requires_grad=False)
-    elif weight.ndim < len(new.shape):
-        weight = weight.view(*[1] * (len(new.shape) - weight.ndim), *weight.shape)  # peft counts the sides
     new.weight = weight
     return new
 

@@ -87,7 +87,7 @@ class PartPlan:
         kind = _kind(sketch) if self.shared else ""
         meter.begins(self.key, self.part, self.size_bytes)
         for other in store.alike(self.key, kind):
-            if self._holds(store.part(other), sketch, meter):
+            if self._holds(store.bare(other), sketch, meter):
                 meter.ends(self.key)
                 return store.same(self.key, other)
             meter.begins(self.key, self.part, self.size_bytes)

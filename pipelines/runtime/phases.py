@@ -14,6 +14,7 @@ import diffusers
 from pipelines.runtime.arguments import by_feature
 from pipelines.runtime.beta import over_timesteps
 from pipelines.runtime.loader import Model
+from pipelines.runtime.low_rank import NONE, Adapter
 from pipelines.runtime.text.prompts import Conditioning
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
@@ -50,7 +51,8 @@ class Source:
 class Phase:
     """`pipe(**call)` draws `steps` steps; `takes` is the argument that carries the latents.
 
-    `scale` is what unit noise must be multiplied with before, where the pipeline expects latents and not noise.
+    `scale` is what unit noise must be multiplied with before, where the pipeline expects latents and not noise;
+    `adapter` what LoRAs make of the denoiser.
     """
 
     pipe: Any
@@ -60,6 +62,7 @@ class Phase:
     steps: int
     takes: str = "latents"
     scale: float = 1.0
+    adapter: Adapter = NONE
 
     @property
     def denoiser(self) -> Any:
@@ -103,7 +106,7 @@ def _base(job: Job, source: Source, end: float | None) -> Phase:
     if end is not None:
         call["denoising_end"] = end
         steps = _shared(pipe.scheduler, steps, end).before
-    return Phase(pipe, source.role.record, source.role.family, call, steps)
+    return Phase(pipe, source.role.record, source.role.family, call, steps, adapter=_adapter(source))
 
 
 def _refiner(job: Job, source: Source, refiner: Refiner) -> Phase:
@@ -114,7 +117,14 @@ def _refiner(job: Job, source: Source, refiner: Refiner) -> Phase:
     shared = _shared(pipe.scheduler, steps, start)
     scale = 1.0 if start > 0 else shared.noise
     role = source.role
-    return Phase(pipe, role.record, role.family, call, shared.after, takes="image", scale=scale)
+    adapter = _adapter(source)
+    return Phase(
+        pipe, role.record, role.family, call, shared.after, takes="image", scale=scale, adapter=adapter
+    )
+
+
+def _adapter(source: Source) -> Adapter:
+    return source.model.adapters.get(source.role.family.denoiser, NONE)
 
 
 def _call(job: Job, source: Source, steps: int) -> dict[str, Any]:

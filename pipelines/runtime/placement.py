@@ -102,8 +102,9 @@ class Place:
 class Placement:
     """`peaks` in bytes by stage. `tile` is 0 where the picture is decoded in one piece.
 
-    `from_file`: text encoders do not wait in RAM but are read again for the next prompt. `fits` is False on the rung
-    NONE, whose peaks are the least there is.
+    `from_file`: text encoders do not wait in RAM but are read again for the next prompt. `afresh`: what LoRAs change is
+    computed in each step, as there is no room for a second copy of it. `fits` is False on the rung NONE, whose peaks
+    are the least there is.
     """
 
     rung: Rung
@@ -111,6 +112,7 @@ class Placement:
     added: int
     tile: int
     from_file: bool
+    afresh: bool
     peaks: Mapping[Stage, int]
     peak_vram: int
     peak_ram: int
@@ -146,7 +148,7 @@ class Placement:
 def plan(sizes: Sizes, budget: Budget, shape: Shape, activations: Activations) -> Placement:
     """The quickest placement that stays within the budget, or one on the rung NONE that says what is needed."""
     asked = (sizes, budget, shape, activations)
-    for way in _ways(budget.device):
+    for way in _ways(budget.device, bool(sizes.merged)):
         if (found := _placed(way, asked)) is not None:
             return found
     return _least(asked)
@@ -157,16 +159,29 @@ class _Way:
     rung: Rung
     tile: int
     from_file: bool
+    afresh: bool = False
+
+    def beside(self, sizes: Sizes, device: bool) -> int:
+        """Bytes beside a denoiser. A part with a home in RAM is changed where it lies, without a copy."""
+        copies = not self.afresh and (not device or self.rung is Rung.RESIDENT)
+        return sizes.added + (sizes.merged if copies else 0)
 
 
-def _ways(device: bool) -> Iterator[_Way]:
-    """A processor has no second memory to stream from: there parts leave by being forgotten."""
+def _ways(device: bool, merged: bool) -> Iterator[_Way]:
+    """A processor has no second memory to stream from: there parts leave by being forgotten.
+
+    Nor has it one to change weights from: it does without copies of the `merged` first of all, a card last.
+    """
     rungs = (Rung.RESIDENT, Rung.ENCODERS_LEAVE, Rung.STAGES, *((Rung.PARTIAL,) if device else ()))
     for from_file in (False, True):
         for tile in (0, TILE):
             for rung in rungs:
                 if device or rung is Rung.RESIDENT or from_file:
                     yield _Way(rung, tile, from_file)
+                    if merged and not device:
+                        yield _Way(rung, tile, from_file, afresh=True)
+    if merged and device:
+        yield from (_Way(Rung.RESIDENT, tile, False, afresh=True) for tile in (0, TILE))
 
 
 def _placed(
@@ -177,7 +192,8 @@ def _placed(
     room = most or {stage: budget.most(stage) for stage in Stage}
     needs = _needs(way, shape, activations)
     parts = tuple(_parts(way, sizes, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
-    peaks = {stage: needs[stage] + _lying(parts, stage, sizes.added, budget.device) for stage in Stage}
+    beside = way.beside(sizes, budget.device)
+    peaks = {stage: needs[stage] + _lying(parts, stage, beside, budget.device) for stage in Stage}
     waiting = _waiting(way, sizes, parts) if budget.device else 0
     if most is None and (
         any(peaks[stage] > room[stage] for stage in Stage) or (budget.device and waiting > budget.ram)
@@ -190,8 +206,8 @@ def _placed(
     peak = max(peaks.values())
     vram, ram = (peak, waiting) if budget.device else (0, peak)
     return Placement(
-        rung=rung, parts=parts, added=sizes.added, tile=way.tile, from_file=way.from_file, peaks=peaks,
-        peak_vram=vram, peak_ram=ram, device=budget.device, asked=asked,
+        rung=rung, parts=parts, added=sizes.added, tile=way.tile, from_file=way.from_file, afresh=way.afresh,
+        peaks=peaks, peak_vram=vram, peak_ram=ram, device=budget.device, asked=asked,
     )  # fmt: skip
 
 
@@ -270,7 +286,7 @@ def _waiting(way: _Way, sizes: Sizes, parts: tuple[Place, ...]) -> int:
 def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
     """What takes least of everything, to be told how much that is."""
     sizes, budget, shape, activations = asked
-    way = _Way(Rung.PARTIAL if budget.device else Rung.STAGES, TILE, True)
+    way = _Way(Rung.PARTIAL if budget.device else Rung.STAGES, TILE, True, bool(sizes.merged))
     needs = _needs(way, shape, activations)
     most = dict(needs)
     for stage, networks in ((Stage.ENCODE, sizes.encoders), (Stage.DENOISE, sizes.denoisers)):

@@ -88,6 +88,8 @@ def _clauses(placement: Placement) -> Iterator[str]:
             yield from _streams(placement)
     if any(place.streamed for place in placement.parts if place.stage is Stage.ENCODE):
         yield "the text encoder streams while it reads the prompt"
+    if placement.afresh:
+        yield "LoRAs are computed in each step, as there is no room for the changed weights"
     if placement.tile:
         yield f"the picture is decoded in tiles of {placement.tile} pixels"
 

@@ -13,6 +13,7 @@ import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
+from pipelines.runtime.low_rank import LowRank, change
 from pipelines.spec.families.base import Family
 from pipelines.spec.weights import is_packed_part
 
@@ -61,7 +62,7 @@ def settle(network: nn.Module, precision: Precision) -> None:
             if module.weight.dtype is precision.compute or not module.weight.is_floating_point():
                 continue  # packed numbers have layers of their own
             registry = HookRegistry.check_if_exists_or_initialize(module)
-            registry.register_hook(_Widened(precision.compute), _HOOK)
+            registry.register_hook(Widened(precision.compute), _HOOK)
             continue
         for table in (module._parameters, module._buffers):
             for tensor in table.values():
@@ -75,12 +76,23 @@ def is_widened(network: nn.Module) -> bool:
     return any(registry is not None and registry.get_hook(_HOOK) is not None for registry in registries)
 
 
-class _Widened(ModelHook):
-    """diffusers' own hook narrows the weights again after each call, which costs as much as to widen them."""
+def widened(module: nn.Module) -> Widened | None:
+    """Who widens the weights of this layer while it runs, if somebody does."""
+    registry = getattr(module, "_diffusers_hook", None)
+    hook = registry.get_hook(_HOOK) if registry else None
+    return hook if isinstance(hook, Widened) else None
+
+
+class Widened(ModelHook):
+    """diffusers' own hook narrows the weights again after each call, which costs as much as to widen them.
+
+    `low_rank` is what LoRAs change of the weight, once it is wide.
+    """
 
     def __init__(self, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.compute_dtype = compute_dtype
+        self.low_rank: LowRank | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         weights = [weight for weight in module._parameters.values() if weight is not None]
@@ -88,6 +100,8 @@ class _Widened(ModelHook):
         try:
             for weight in weights:
                 weight.data = weight.data.to(self.compute_dtype)
+            if self.low_rank is not None:
+                change(module.weight.data, self.low_rank)  # pyright: ignore[reportArgumentType] - it is a layer
             # T5 narrows what goes into a layer to the precision of its weight.
             wide = [each.to(self.compute_dtype) if _is_number(each) else each for each in args]
             return self.fn_ref.original_forward(*wide, **kwargs)  # pyright: ignore[reportOptionalCall] - set with the hook

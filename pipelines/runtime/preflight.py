@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from pipelines.library import weights
 from pipelines.runtime.activations import FLUX, UNET, Linear
@@ -41,6 +42,8 @@ def preflight(
     added = [record for record in job.parts.values() if record.kind in _BESIDE]
     sizes = sizes_of(records, added, stored, upcast, job.request.weights)
     shape = _shape(job, family, 2 if budget.device and dtype != "float32" else 4, upcast)
+    if stored < shape.itemsize:  # each layer is widened while it runs, and changed by LoRAs then
+        sizes = replace(sizes, merged=0)
     own = tuple(each for each in seen if each.family == family.id)
     return plan(sizes, budget, shape, Fitted(base_of(family), own))
 

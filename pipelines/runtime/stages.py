@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
+from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import Model
 from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.low_rank import NONE, Adapter
 from pipelines.runtime.phases import Phase, Source
 from pipelines.runtime.placement import Place, Placement, Rung, Stage
 
 
 class Stages:
-    """`family` is that of the job's own model.
+    """`family` is that of the job's own model. `check` raises Cancelled.
 
     `changed`: the job adds something to its models, which a part that is read anew would lack.
     """
 
     def __init__(
-        self, placement: Placement, lodging: Lodging, store: ComponentStore, family: str, changed: bool
+        self,
+        placement: Placement,
+        lodging: Lodging,
+        adapters: Adapters,
+        store: ComponentStore,
+        *,
+        family: str,
+        changed: bool,
+        check: Callable[[], None],
     ) -> None:
         self.placement = placement
         self.family = family
         self._lodging = lodging
+        self._adapters = adapters
         self._store = store
         self.changed = changed
+        self._check = check
 
     @property
     def waits_in_ram(self) -> bool:
@@ -41,7 +53,9 @@ class Stages:
     def reading(self, model: Model) -> None:
         """The text encoders of `model` are to read a prompt."""
         places = self._places(Stage.ENCODE, model.record)
-        self._bring({model.parts[place.name]: place for place in places if place.name in model.parts})
+        places = [place for place in places if place.name in model.parts]
+        self._bring({model.parts[place.name]: place for place in places})
+        self._settle({model.parts[place.name]: model.adapters.get(place.name, NONE) for place in places})
 
     def read(self, sources: Sequence[Source]) -> None:
         """All prompts of the job are read."""
@@ -53,6 +67,7 @@ class Stages:
         """The denoiser of `phase` is to work."""
         places = self._places(Stage.DENOISE, phase.record.id)
         self._bring({getattr(phase.pipe, place.name): place for place in places})
+        self._settle({phase.denoiser: phase.adapter})
 
     def decoding(self, phases: Sequence[Phase], sources: Sequence[Source]) -> None:
         """The VAE of the last phase is to work; the denoisers have done their part of this picture."""
@@ -64,6 +79,10 @@ class Stages:
                 self._forget(source.model, [source.role.family.denoiser])
         (place,) = (place for place in self.placement.parts if place.stage is Stage.DECODE)
         self._bring({phases[-1].pipe.vae: place})
+
+    def _settle(self, adapters: Mapping[nn.Module, Adapter]) -> None:
+        for part, adapter in adapters.items():
+            self._adapters.settle(part, adapter, self.placement.afresh, self._check)
 
     def _places(self, stage: Stage, record: str) -> list[Place]:
         return [p for p in self.placement.parts if p.stage is stage and p.model == record]

@@ -7,7 +7,7 @@ or pointed elsewhere while the network runs, and the picture is bit-equal to tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,7 +22,6 @@ from pipelines.runtime.turns import Turns
 from pipelines.spec.blocks import block_of, order_of
 
 _INSIDE = 16  # bytes; where a parameter begins within its block, for the widest loads
-_ADDED = "lora_"  # parameters that a LoRA brings: few, changed between pictures, and planned to stay
 _KINDS = (nn.Parameter, torch.Tensor, GGUFParameter)  # others keep their numbers in tensors of their own
 
 
@@ -63,7 +62,7 @@ class Packed:
 class Home:
     """All of a network's weights in the host's memory: one buffer a block, and one for the rest of it.
 
-    Packed once, before anything is added to the network; what is added later (a LoRA) is not in it.
+    Packed once, before anything is added to the network, and never written after; what LoRAs change is on the device.
     """
 
     def __init__(self, network: nn.Module, mover: Mover) -> None:
@@ -75,6 +74,10 @@ class Home:
         done = {id(row.tensor) for packed in self.packed for row in packed.rows}
         others = [*network.named_parameters(), *network.named_buffers()]
         self.rest = pack(others, mover, done)
+        packs = [(index, packed) for index, packed in enumerate(self.packed)]
+        self._rows = {
+            id(row.tensor): (i, p.buffer, row) for i, p in [*packs, (-1, self.rest)] for row in p.rows
+        }
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -85,8 +88,17 @@ class Home:
     def size_bytes(self) -> int:
         return self.rest.buffer.numel() + sum(self.sizes)
 
+    def whole(self, weight: torch.Tensor) -> torch.Tensor:
+        """One of the network's own as it lies here."""
+        _, buffer, row = self._rows[id(weight)]
+        return row.within(buffer)
+
+    def block_of(self, weight: torch.Tensor) -> int:
+        """The place of its block among all; -1 where it is in none."""
+        return self._rows[id(weight)][0]
+
     @contextmanager
-    def visiting(self, streamed: Sequence[int] = (), slots: float = 2) -> Iterator[None]:
+    def visiting(self, streamed: Sequence[int] = (), slots: float = 2) -> Iterator[Visit]:
         """On the device for as long as the context lasts; the blocks `streamed` come through an arena."""
         which = {*streamed}
         stays_home = {id(row.tensor) for i in which for row in self.packed[i].rows}
@@ -106,8 +118,29 @@ class Home:
                     undo.callback(setattr, tensor, "data", tensor.data)
                     tensor.data = tensor.data.to(self.mover.device)
             own = [self.packed[i] for i in streamed]
-            undo.enter_context(Streamed(self.blocks, streamed, slots, self.mover, own))
-            yield
+            streams = undo.enter_context(Streamed(self.blocks, streamed, slots, self.mover, own))
+            visit = Visit(self, streams)
+            undo.callback(visit.end)
+            yield visit
+
+
+class Visit:
+    """A network's stay on the device, until it is `over`."""
+
+    def __init__(self, home: Home, streamed: Streamed) -> None:
+        self.home = home
+        self._streamed = streamed
+        self.over = False
+
+    def streams(self, weight: torch.Tensor) -> bool:
+        return self.home.block_of(weight) in self._streamed.arrived
+
+    def changes(self, weight: torch.Tensor) -> dict[int, Callable[[], None]]:
+        """What is done each time the block of this weight has arrived."""
+        return self._streamed.arrived[self.home.block_of(weight)]
+
+    def end(self) -> None:
+        self.over = True
 
 
 class Streamed:
@@ -115,7 +148,8 @@ class Streamed:
 
     `blocks` are all in their order of compute, the others on the device already. Packs when it is built, which
     moves the parameters to the flat buffers for good; may be entered again and again, on one thread. Inside the
-    context a streamed parameter holds what was copied last, so nobody but the block itself may read it.
+    context a streamed parameter holds what was copied last, so nobody but the block itself may read it, and what is in
+    `arrived` for its place: that is called each time, before it computes.
     """
 
     def __init__(
@@ -136,6 +170,7 @@ class Streamed:
         for index, own in zip(streamed, self._packed, strict=True):
             sizes[index] = own.buffer.numel()
         self.schedule = schedule(sizes, streamed, int(slots * aligned(max(sizes, default=0))))
+        self.arrived: dict[int, dict[int, Callable[[], None]]] = {index: {} for index in streamed}
         self._handles: list[Any] = []
         self._arena: torch.Tensor | None = None
 
@@ -149,7 +184,7 @@ class Streamed:
                 packed.point(self._arena[offset : offset + packed.buffer.numel()])
             turns = Turns(self.schedule, self)
             for index in self.schedule.streamed:
-                self._handles += _listening(self._blocks[index], index, turns)
+                self._handles += _listening(self._blocks[index], index, turns, self.arrived[index])
         except BaseException:
             self.__exit__()
             raise
@@ -177,10 +212,18 @@ class Streamed:
         return self._mover.computed()
 
 
-def _listening(block: nn.Module, index: int, turns: Turns) -> list[Any]:
+def _listening(
+    block: nn.Module, index: int, turns: Turns, arrived: Mapping[int, Callable[[], None]]
+) -> list[Any]:
     """The wait comes first and the mark last of all that listens to the block."""
+
+    def before(*_: object) -> None:
+        turns.before(index)
+        for change in arrived.values():
+            change()
+
     return [
-        block.register_forward_pre_hook(lambda *_: turns.before(index), prepend=True),
+        block.register_forward_pre_hook(before, prepend=True),
         block.register_forward_hook(lambda *_: turns.after(index)),
     ]
 
@@ -196,11 +239,11 @@ def _shared(blocks: Sequence[nn.Module]) -> set[int]:
 
 
 def pack(tensors: Iterable[tuple[str, torch.Tensor]], mover: Mover, leave: set[int]) -> Packed:
-    """Moves named tensors into one buffer, but for those whose ids are in `leave`, and what a LoRA has added."""
+    """Moves named tensors into one buffer, but for those whose ids are in `leave`."""
     rows, size = [], 0
-    for name, tensor in tensors:
+    for _name, tensor in tensors:
         plain = type(tensor) in _KINDS and not tensor.is_meta
-        if not plain or _ADDED in name or id(tensor) in leave:
+        if not plain or id(tensor) in leave:
             continue
         # channels_last has another order of numbers, which is kept; what overlaps itself gets the usual one.
         dense = torch.ops.aten.is_non_overlapping_and_dense(tensor)

@@ -33,13 +33,15 @@ class Network:
 class Sizes:
     """Bytes as they lie in memory. `denoisers` one after the other, such as a base and its refiner.
 
-    `added` is what lies beside a denoiser while it works: LoRAs and ControlNets.
+    `added` is what lies beside a denoiser while it works: LoRAs and ControlNets. `merged` are the weights that LoRAs
+    change, where those lie a second time.
     """
 
     encoders: tuple[Network, ...]
     denoisers: tuple[Network, ...]
     vae: int
     added: int = 0
+    merged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

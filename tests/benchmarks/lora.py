@@ -18,6 +18,7 @@ from pipelines.library.folders import demo_root
 from pipelines.library.models import scan
 from pipelines.runtime import engine as runtime_engine
 from pipelines.runtime.engine import Engine
+from pipelines.runtime.low_rank import NONE
 from pipelines.runtime.meter import Meter
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
@@ -55,21 +56,27 @@ def rows(terms: Terms) -> Iterator[Row]:
         engine = runtime_engine.build(options_for(terms, Path(folder), dtype="float32"))
         for name, case in CASES.items():
             yield from _change_rows(name, case, records, engine, terms, Path(folder))
-        yield from _step_rows(records, engine, terms)
+        yield from _step_rows(records, engine, terms, Path(folder))
         engine.close()
 
 
 def with_loras(
-    records: dict[str, ModelRecord], model: str, loras: Sequence[str], steps: int = 2, weight: float = 1.0
+    records: dict[str, ModelRecord],
+    model: str,
+    loras: Sequence[str],
+    steps: int = 2,
+    weight: float = 1.0,
+    weights: str = "",
 ) -> Job:
+    """`weight` is that of each LoRA, `weights` what those of the model are packed into."""
     record = records[model]
     used = tuple(LoraInput(model=lora, weight=weight) for lora in loras)
-    request = replace(request_for(record, steps=steps), loras=used)
+    request = replace(request_for(record, steps=steps), loras=used, weights=weights)
     return Job(id=1, request=request, model=record, parts={lora: records[lora] for lora in loras})
 
 
 class Ours:
-    """The engine's way: layers are put in for a job, and taken out at its end."""
+    """The engine's way: networks are settled before they compute."""
 
     def __init__(self, engine: Engine, job: Job) -> None:
         """`job` is one with the first LoRA."""
@@ -77,7 +84,7 @@ class Ours:
         engine.run(job, lambda event: None)
 
     def change(self, job: Job, read: bool = False) -> Sample:
-        """Out with the LoRA before and in with that of `job`; `read` from its file, as at its first use."""
+        """All that a job pays for another LoRA than the last one had; `read` from its file, as at its first use."""
         compute = self._compute
         compute.settle(job, compute.plan(job))
         roles, meter = compute.roles(job, by_id(job.model.family)), Meter(job)
@@ -85,8 +92,11 @@ class Ours:
         if read:
             paths = [record.path for record in job.parts.values()]
             compute.store.drop([key for key, _ in compute.store.parts() if key.folder in paths])
-        with Stopwatch() as clock, compute.conditioned(job, roles, models, meter):
-            pass
+        with Stopwatch() as clock:
+            with compute.conditioned(job, roles, models, meter) as (model, *_):
+                for name in (n for n in model.parts if n.startswith(("unet", "text_encoder"))):
+                    compute.adapters.settle(model.parts[name], model.adapters.get(name, NONE))
+            compute.leave()
         return clock.sample()
 
 
@@ -208,14 +218,22 @@ def _weight_row(
     )
 
 
-def _step_rows(records: dict[str, ModelRecord], engine: Engine, terms: Terms) -> Iterator[Row]:
-    """Seconds of a step with the LoRA in it, and without."""
+def _step_rows(records: dict[str, ModelRecord], engine: Engine, terms: Terms, folder: Path) -> Iterator[Row]:
+    """Seconds of a step with LoRAs, and without, on the same weights."""
     steps = 4 if terms.quick else STEPS
-    cases = {"sd": ["demo-sd-neon"], "sd_3": ["demo-sd-neon", "demo-sd-crayon", "demo-sd-mosaic"]}
-    cases["sdxl"] = ["demo-sdxl-neon"]
-    for name, loras in cases.items():
-        model = CASES[name.partition("_")[0]].model
-        jobs = [with_loras(records, model, used, steps) for used in (loras, [])]
+    neon, three = ["demo-sd-neon"], ["demo-sd-neon", "demo-sd-crayon", "demo-sd-mosaic"]
+    narrow = [narrowed(records[lora], folder / f"{lora}.safetensors") for lora in three[:2]]
+    records = records | {lora.id: lora for lora in narrow}
+    five = [*three, *(lora.id for lora in narrow)]
+    cases = {
+        "sd": ("demo-sd", neon, ""),
+        "sd_5": ("demo-sd", five, ""),
+        "sd_int8": ("demo-sd", neon, "int8"),
+        "sd_int8_5": ("demo-sd", five, "int8"),
+        "sdxl": ("demo-sdxl", ["demo-sdxl-neon"], ""),
+    }
+    for name, (model, loras, weights) in cases.items():
+        jobs = [with_loras(records, model, used, steps, weights=weights) for used in (loras, [])]
         run, plain = (partial(_step_s, engine, job, terms.device) for job in jobs)
         pairs = in_turns(run, plain, terms.times(STEP_PAIRS), terms.order)
         middle, against = pairs.middles("cpu")
@@ -228,8 +246,14 @@ def _step_rows(records: dict[str, ModelRecord], engine: Engine, terms: Terms) ->
             baseline=against * 1e3,
             n=len(pairs),
             goal=Goal(sign="<=", bound=1.05),
-            note=f"{len(loras)} active, rank {RANK}; {_more(scaled(pairs.difference('cpu'), 1e3).middle)}",
+            note=f"{_active(loras)}{f' on {weights}' if weights else ''}; "
+            f"{_more(scaled(pairs.difference('cpu'), 1e3).middle)}",
         )
+
+
+def _active(loras: Sequence[str]) -> str:
+    narrow = sum(lora.endswith("-narrow") for lora in loras)
+    return f"{len(loras)} active, rank {RANK}" + (f", {narrow} of them rank {NARROW}" if narrow else "")
 
 
 def _more(milliseconds: float) -> str:

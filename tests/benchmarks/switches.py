@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from assets.demo.recipes.drawings import Drawing
-from pipelines.library.models import demo_root
+from pipelines.library.folders import demo_root
 from pipelines.runtime import engine as runtime_engine
 from pipelines.runtime.worker import Engine
 from pipelines.spec.events import Event, ImageSaved

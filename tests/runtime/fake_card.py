@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pipelines.runtime import decoding, sampling
+from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.card import Card
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.movers import InRam
@@ -101,7 +102,7 @@ class FakeCard(Card):
 
 @contextmanager
 def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = True) -> Iterator[None]:
-    """The three places where the engine computes."""
+    """The places where the engine computes."""
 
     def counted(work: Callable[..., Any]) -> Callable[..., Any]:
         def working(*args: Any, **kwargs: Any) -> Any:
@@ -113,18 +114,21 @@ def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = Tru
     with monkeypatch.context() as patch:
         patch.setattr(PromptEncoder, "_encode", counted(PromptEncoder._encode))
         patch.setattr(sampling, "_drawn", counted(sampling._drawn))
+        patch.setattr(Adapters, "settle", counted(Adapters.settle))
         if decode:
             patch.setattr(decoding, "decode", counted(decoding.decode))
         yield
 
 
 def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
-    """What is loaded straight to the card takes room there as well."""
+    """What is loaded straight to the card takes room there as well; what has a home in RAM is brought in rooms."""
     load_all, known = compute.load_all, WeakIdKeyDictionary()
 
     def loading(job, roles, meter):
         models = load_all(job, roles, meter)
         for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
+            if compute.lodging.has(part):
+                continue
             for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():
                 if weight not in known:
                     known[weight] = True

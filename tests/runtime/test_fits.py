@@ -207,6 +207,58 @@ def test_a_lora_and_a_refiner_draw_the_same_on_a_small_card(draw, records):
     assert Rung.RESIDENT not in small.rungs
 
 
+@pytest.mark.parametrize(
+    ("name", "loras", "weights"),
+    [
+        ("demo-sd", ("demo-sd-neon", "demo-sd-crayon"), ""),
+        ("demo-sdxl", ("demo-sdxl-neon",), ""),
+        ("demo-flux", ("demo-flux-neon",), ""),
+        ("demo-sd", ("demo-sd-mosaic",), "int8"),
+    ],
+)
+def test_loras_draw_the_same_on_every_card(draw, records, name, loras, weights):
+    """Beside the weights, where they lie on the card, as they arrive there, or while they are widened.
+
+    The card decodes for nothing, as these small models take most of it for that.
+    """
+    plain = job_for(records[name], weights=weights)
+    used = tuple(LoraInput(model=lora, weight=0.8) for lora in loras)
+    parts = {lora: records[lora] for lora in loras}
+    styled = job_for(records[name], 2, count=2, weights=weights, loras=used, parts=parts)
+    roomy = draw(styled, plain, decoding=False)
+    seen = tuple(replace(m, size_bytes=0) if m.stage == "decode" else m for m in measured(roomy))
+    most, found = roomy.takes(styled), set()
+    assert roomy.pictures[1] != roomy.pictures[2]
+    for percent in (98, 80, 60, 45, 35):
+        limit = most * percent // 100
+        small = draw(styled, plain, limit=limit, seen=seen, decoding=False)
+        if small.error:
+            break
+        assert small.pictures == roomy.pictures, percent
+        assert small.card.memory.ever <= limit
+        found |= {*small.rungs}
+    assert found & {Rung.ENCODERS_LEAVE, Rung.STAGES}
+    # In 8 bits so little is left of the weights that none of them needs to stream.
+    assert weights or found & {Rung.PARTIAL, Rung.STREAMED}
+
+
+def test_a_card_that_others_fill_meanwhile_draws_the_same_with_a_lora(draw, records, monkeypatch):
+    """What lies changed on the card gets a home in RAM, which must have the weights of the files."""
+    lora = records["demo-sd-neon"]
+    plain = job_for(records["demo-sd"])
+    used = (LoraInput(model=lora.id, weight=1.0),)
+    styled = job_for(records["demo-sd"], 2, loras=used, parts={lora.id: lora})
+    roomy = draw(styled, plain)
+    told = draw(styled, seen=measured(roomy))
+    told.card.memory.limit = int(0.75 * roomy.takes(styled))
+    with counting(told.card.memory, monkeypatch):
+        events = [event for job in (plain, styled) for event in run(told.engine, job)]
+    pictures = [Image.open(event.path).tobytes() for event in events if isinstance(event, ImageSaved)]
+    assert told.rungs[0] is Rung.RESIDENT
+    assert Rung.RESIDENT not in told.rungs[1:]
+    assert pictures == roomy.pictures[::-1]
+
+
 def test_nothing_stays_on_the_card_that_is_not_planned_to(draw, records):
     job = job_for(records["demo-sd"])
     roomy = draw(job)

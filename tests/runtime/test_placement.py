@@ -124,6 +124,37 @@ def test_the_peak_is_the_sum_of_what_lies_there(networks):
     assert found.peak_ram == 0
 
 
+def with_loras(networks, card: float, ram: int = RAM, device: bool = True) -> Placement:
+    """SDXL with LoRAs that change all of its denoiser."""
+    sizes = replace(sizes_of(networks, "sdxl"), merged=networks["sdxl"]["unet"].size_bytes)
+    shape, activations = shape_of("sdxl")
+    return plan(sizes, Budget(vram=int(card * GIB), ram=ram, device=device), shape, activations)
+
+
+def test_what_loras_change_lies_twice_on_the_card_only_where_nothing_lies_in_ram(networks):
+    merged = networks["sdxl"]["unet"].size_bytes
+    roomy, smaller = with_loras(networks, 24), with_loras(networks, 12)
+    plain = planned(networks, "sdxl", 24)
+    assert (roomy.rung, roomy.peak_vram) == (Rung.RESIDENT, plain.peak_vram + merged)
+    assert smaller.rung is Rung.ENCODERS_LEAVE, "though all would fit without LoRAs"
+    assert smaller.peak_vram < plain.peak_vram
+    assert not roomy.afresh
+    assert not smaller.afresh
+
+
+def test_where_there_is_no_room_for_changed_weights_they_are_computed_in_each_step(networks):
+    card = with_loras(networks, 12, ram=GIB)
+    assert (card.rung, card.afresh) == (Rung.RESIDENT, True)
+    roomy, small = (with_loras(networks, 0, ram, device=False) for ram in (32 * GIB, 12 * GIB))
+    assert (roomy.rung, roomy.afresh) == (small.rung, not small.afresh) == (Rung.RESIDENT, False)
+    assert roomy.peak_ram - small.peak_ram == networks["sdxl"]["unet"].size_bytes
+    assert not roomy.from_file
+    assert not small.from_file
+    assert "LoRAs are computed in each step" in words(small)
+    assert "LoRA" not in words(roomy)
+    assert roomy.cheaper(Stage.DENOISE).afresh
+
+
 def test_the_same_question_has_the_same_answer(networks):
     assert planned(networks, "flux", 12) == planned(networks, "flux", 12)
 

@@ -20,6 +20,7 @@ from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import LoraInput, Refiner
 from pipelines.workshop.convert import convert
+from tests.runtime.conditioning.add_ons import found, peft
 from tests.runtime.conftest import run
 from tests.runtime.test_single_file import job_of
 
@@ -176,6 +177,23 @@ def test_a_lora_on_a_shared_encoder_is_gone_for_the_other_model(engine, copies):
     request = replace(first.request, loras=(LoraInput(model=lora().id, weight=1.0),))
     run(engine, Job(id=1, request=request, model=first.model, parts={lora().id: lora()}))
     assert pixels(engine, second) == plain
+
+
+def test_an_encoder_that_a_lora_has_changed_is_still_known_for_the_same(engine, copies, tmp_path):
+    """The files are compared with the weights as they were loaded."""
+    text = found(
+        tmp_path / "lora" / "T.safetensors", by_id("sd1"), peft(job_of(copies[0]).model, ("text_encoder",))
+    )
+    first, second = (job_of(path) for path in copies)
+    plain = pixels(engine, second)
+    engine.compute.drop_caches()
+    request = replace(first.request, loras=(LoraInput(model=text.id, weight=1.0),))
+    run(engine, Job(id=1, request=request, model=first.model, parts={text.id: text}))
+    encoder, loads = load(engine, copies[0]).text_encoder, engine.compute.store.loads
+    assert engine.compute.adapters.size_of(encoder)
+    assert pixels(engine, second) == plain
+    assert load(engine, copies[1]).text_encoder is encoder
+    assert engine.compute.store.loads == loads + 2  # U-Net and scheduler
 
 
 def pixels(engine, job: Job) -> bytes:

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipelines.library.folders import demo_root
-from pipelines.library.models import record_of, scan
+from pipelines.library.models import record_of
 from pipelines.runtime import compute as computing
 from pipelines.runtime.gguf_weights import is_packed
 from pipelines.runtime.movers import InRam, mover
@@ -22,8 +21,8 @@ from pipelines.spec.errors import Cancelled
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
-from pipelines.spec.record import Kind, ModelRecord
-from pipelines.spec.request import GenerationRequest, LoraInput, Prompt, Size
+from pipelines.spec.record import ModelRecord
+from pipelines.spec.request import GenerationRequest, Prompt, Size
 from tests.runtime import test_gguf_weights
 from tests.runtime.conftest import job_of, run
 from tests.runtime.tiny import TINY
@@ -68,16 +67,15 @@ def picture(engine, job: Job) -> bytes:
     return Image.open(path).tobytes()
 
 
-def drawing(model: ModelRecord, *loras: ModelRecord, side: int = 128, steps: int = 3) -> Job:
+def drawing(model: ModelRecord, side: int = 128, steps: int = 3) -> Job:
     family = by_id(model.family)
     request = GenerationRequest(
         model=model.id,
         prompt=Prompt(text="a large red circle on a blue background"),
         sampling=replace(model.sampling or family.sampling, num_inference_steps=steps, seed=5),
         size=Size(width=side, height=side),
-        loras=tuple(LoraInput(model=lora.id, weight=1.0) for lora in loras),
     )
-    return Job(id=1, request=request, model=model, parts={lora.id: lora for lora in loras})
+    return Job(id=1, request=request, model=model)
 
 
 @pytest.mark.parametrize("family", [family for family in TINY if family != "sdxl-refiner"])
@@ -93,18 +91,6 @@ def test_the_picture_of_every_family_is_the_same_bit_for_bit(engine, tmp_path, s
     moving = streaming()
     assert picture(engine, job) == wide
     assert moving.copies > 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["sdxl", "flux"])
-def test_the_demo_models_with_a_lora(engine, streaming, name):
-    model = record_of(demo_root() / name)
-    lora = next(r for r in scan([demo_root()]) if r.kind is Kind.LORA and r.base == model.base)
-    plain, with_lora = picture(engine, drawing(model)), picture(engine, drawing(model, lora))
-    assert plain != with_lora
-    streaming()
-    assert picture(engine, drawing(model, lora)) == with_lora
-    assert picture(engine, drawing(model)) == plain
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
@@ -241,7 +227,7 @@ def test_nothing_is_allocated_and_each_block_is_one_copy_a_step():
 
 
 def test_a_network_visits_the_device_and_goes_home():
-    """Names as diffusers has them; a table that is no parameter, and a layer that a LoRA adds, come along."""
+    """Names as diffusers has them; a table that is no parameter, and one that came later, come along."""
     net = nn.Module()
     net.transformer_blocks = network()
     net.first = nn.Linear(24, 24).requires_grad_(False)
@@ -257,7 +243,7 @@ def test_a_network_visits_the_device_and_goes_home():
     wide, moving = drawn(), Counting()
     home = Home(net, moving)
     where = [tensor.data_ptr() for tensor in (*net.parameters(), *net.buffers())]
-    net.register_parameter("lora_later", nn.Parameter(torch.ones(2)))
+    net.register_parameter("later", nn.Parameter(torch.ones(2)))
     for streamed in ((), (0, 2, 4), range(7)):
         with home.visiting(streamed, 2):
             assert torch.equal(drawn(), wide)

@@ -1,4 +1,4 @@
-"""What changes a model for one job. All of it is undone when the job ends, is cancelled or fails."""
+"""What makes a model another one for a job. All that is changed is undone when the job ends, is cancelled or fails."""
 
 from __future__ import annotations
 

@@ -1,30 +1,43 @@
-"""LoRAs: low-rank changes of the denoiser and of the text encoders, beside the weights and not in them.
+"""LoRAs: low-rank changes of the denoiser and of the text encoders.
 
-Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models". peft puts the layers in; taking them out again
-is putting the untouched layers back.
+Here files become layers that fit the model, and nothing is changed: `Adapters` does that, once somebody is to compute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import torch
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 
+from pipelines.runtime.components import PartKey
 from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work
 from pipelines.runtime.conditioning.lora_file import A, B, layers_of
 from pipelines.runtime.loader import Model
+from pipelines.runtime.low_rank import Adapter, Pair, Use
 from pipelines.spec.errors import ModelError
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, LoraInput
 
-Layers = Mapping[str, tensors.Tensors]  # by the part of the pipeline; two tensors a layer
+Shapes = Mapping[str, tuple[int, ...]]  # of the weights of layers, by their names
+
+
+class Layers(dict[str, tensors.Tensors]):
+    """Of one file, by the part of the pipeline; two tensors a layer. `fits` remembers which fit a part of a model."""
+
+    def __init__(self, layers: Mapping[str, tensors.Tensors]) -> None:
+        super().__init__(layers)
+        self.fits: dict[tuple[str, PartKey], Mapping[str, Pair]] = {}
+        self.identity = object()
+
+    @property
+    def count(self) -> int:
+        return sum(len(each) for each in self.values()) // 2
 
 
 def wanted(request: GenerationRequest) -> bool:
@@ -34,26 +47,23 @@ def wanted(request: GenerationRequest) -> bool:
 
 @contextmanager
 def applied(work: Work, model: Model) -> Iterator[Model]:
-    """The model with its LoRAs in it. Raises ModelError for one that fits nowhere, Cancelled between them."""
-    hosts = {name: model.parts[name] for name in _host_names(work, model)}
-    used = [lora for lora in work.job.request.loras if lora.weight]
-    notes: list[str] = []
-    try:
-        weights, text = [], []
-        for number, lora in enumerate(used):
-            record = work.job.parts[lora.model]
-            layers = tensors.kept(record, work, lambda record=record: _read(record, work, model))
-            put = _inject(f"lora{number}", layers, hosts, work)
-            notes += _told(record, sum(len(each) for each in layers.values()) // 2, sum(put.values()), work)
-            weights.append((f"lora{number}", lora.weight))
-            if any(put[name] for name in hosts if name != work.family.denoiser):
-                text.append(_reading(record, work, lora))
-        for host in hosts.values():
-            _weigh(host, weights)
-        yield replace(model, reading=(*model.reading, *text), notes=(*model.notes, *notes))
-    finally:
-        for host in hosts.values():
-            _restore(host)
+    """The model with what its LoRAs make of it. Raises ModelError for one that fits nowhere, Cancelled between them."""
+    uses: dict[str, list[Use]] = {}
+    reading, notes = list[object](), list[str]()
+    for lora in work.job.request.loras:
+        if not lora.weight:
+            continue
+        record = work.job.parts[lora.model]
+        layers = tensors.kept(record, work, lambda record=record: _read(record, work, model))
+        fitting = {part: _fitting(layers, part, work, model) for part in _hosts(work, model)}
+        notes += _told(record, layers.count, sum(map(len, fitting.values())), work)
+        for part, pairs in fitting.items():
+            if pairs:
+                uses.setdefault(part, []).append(Use(layers.identity, lora.weight, pairs))
+        if any(pairs for part, pairs in fitting.items() if part != work.family.denoiser):
+            reading.append(_reading(record, work, lora))
+    adapters = {part: Adapter(tuple(own)) for part, own in uses.items()}
+    yield replace(model, adapters=adapters, reading=(*model.reading, *reading), notes=(*model.notes, *notes))
 
 
 def _reading(record: ModelRecord, work: Work, lora: LoraInput) -> tuple[object, ...]:
@@ -61,114 +71,75 @@ def _reading(record: ModelRecord, work: Work, lora: LoraInput) -> tuple[object, 
     return tensors.key_of(record, work), lora.weight
 
 
-def _host_names(work: Work, model: Model) -> list[str]:
+def _hosts(work: Work, model: Model) -> list[str]:
     return [name for name in model.parts if name == work.family.denoiser or name.startswith("text_encoder")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """One layer: `up @ down` is added to the weight of the module `name`."""
-
-    name: str
-    down: torch.Tensor
-    up: torch.Tensor
 
 
 def _read(record: ModelRecord, work: Work, model: Model) -> Layers:
     content = tensors.read(Path(record.path), work.job)
-    denoiser = getattr(model, work.family.denoiser)
-    layers = layers_of(content, work.family, denoiser.config, record.title)
-    return {
-        part: {name: tensor.to(work.device, work.dtype) for name, tensor in found.items()}
-        for part, found in layers.items()
-    }
+    config = _network(work.family.denoiser, work, model).config
+    found = layers_of(content, work.family, config, record.title)
+    return Layers(
+        {
+            part: {name: tensor.to(work.device, work.dtype) for name, tensor in own.items()}
+            for part, own in found.items()
+        }
+    )
 
 
-def _inject(name: str, layers: Layers, hosts: Mapping[str, Any], work: Work) -> dict[str, int]:
-    """Puts the layers that fit into the parts; answers how many went into each."""
-    put = dict.fromkeys(hosts, 0)
-    for part, host in hosts.items():
-        pairs = _fitting(layers.get(part, {}), host)
-        put[part] = len(pairs)
-        if pairs:
-            work.job.check()
-            _put(name, pairs, host)
-    return put
+def _network(part: str, work: Work, model: Model) -> Any:
+    """One whose layers have the names and shapes of the part's; where that is not there yet, without its weights."""
+    if model.keys[part] in work.store:
+        return model.parts[part]
+    sketch = model.plans[part].sketch
+    assert sketch is not None, f"{part} is no network"
+    return sketch().module
 
 
-def _fitting(found: Mapping[str, torch.Tensor], host: torch.nn.Module) -> list[_Pair]:
-    """Those that have a module of their name and their size in `host`."""
-    modules = {_inside(name): module for name, module in host.named_modules()}
-    pairs = []
+def _fitting(layers: Layers, part: str, work: Work, model: Model) -> Mapping[str, Pair]:
+    """Those that have a module of their name and their size in the part."""
+    key = (part, model.keys[part])
+    if key not in layers.fits:
+        found = layers.get(part, {})
+        layers.fits[key] = _pairs(found, _shapes(_network(part, work, model))) if found else {}
+    return layers.fits[key]
+
+
+_known: WeakKeyDictionary[nn.Module, Shapes] = WeakKeyDictionary()  # they never change, and are thousands
+
+
+def _shapes(network: nn.Module) -> Shapes:
+    """Of packed weights, those of the whole ones."""
+    if network in _known:
+        return _known[network]
+    found: dict[str, tuple[int, ...]] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            found[name] = (module.out_features, module.in_features)
+        elif isinstance(module, nn.Conv2d) and module.groups == 1:
+            found[name] = (module.out_channels, module.in_channels, *module.kernel_size)
+    _known[network] = found
+    return found
+
+
+def _pairs(found: tensors.Tensors, shapes: Shapes) -> Mapping[str, Pair]:
+    pairs: dict[str, Pair] = {}
     for key, down in found.items():
         name = key.removesuffix(A)
         up = found.get(f"{name}{B}")
         if not key.endswith(A) or up is None:
             continue
         # CLIPTextModel has lost its inner `text_model` in transformers 5; files go on naming it.
-        real = next((n for n in (name, name.removeprefix("text_model.")) if n in modules), "")
-        if real and _fits(modules[real], down, up):
-            pairs.append(_Pair(real, down, up))
+        real = next((n for n in (name, name.removeprefix("text_model.")) if n in shapes), "")
+        if real and _fits(shapes[real], down.shape, up.shape):
+            pairs[real] = Pair(up.flatten(1), down.flatten(1))
     return pairs
 
 
-def _inside(name: str) -> str:
-    """The name of a module as if no earlier LoRA wrapped it."""
-    return name.removesuffix(".base_layer")
-
-
-def _fits(module: torch.nn.Module, down: torch.Tensor, up: torch.Tensor) -> bool:
-    if isinstance(module, torch.nn.Linear):  # its weight may be packed, and have another shape
-        return (up.shape, down.shape) == (
-            (module.out_features, down.shape[0]),
-            (up.shape[1], module.in_features),
-        )
-    weight = getattr(module, "weight", None)
-    if not isinstance(weight, torch.Tensor):
-        return False
-    shape = getattr(module, "shape", ()) or weight.shape
-    if down.ndim != len(shape) or up.ndim != len(shape):
-        return False
-    return (shape[0], shape[1], down.shape[0]) == (up.shape[0], down.shape[1], up.shape[1])
-
-
-def _put(adapter: str, pairs: list[_Pair], host: Any) -> None:
-    ranks = {f"^{pair.name}": pair.down.shape[0] for pair in pairs}
-    state = {f"{pair.name}{end}": t for pair in pairs for end, t in ((A, pair.down), (B, pair.up))}
-    first = pairs[0].down.shape[0]
-    config = LoraConfig(
-        r=first, lora_alpha=first, rank_pattern=ranks, alpha_pattern=dict(ranks),
-        target_modules=[pair.name for pair in pairs],
-    )  # fmt: skip
-    # Built without numbers, so that no random ones are drawn for what is overwritten at once.
-    inject_adapter_in_model(config, host, adapter, low_cpu_mem_usage=True, state_dict=state)
-    set_peft_model_state_dict(host, state, adapter, low_cpu_mem_usage=True)
-    for pair in pairs:
-        # peft 0.21 narrows them to the precision in which the weights beside them lie, which need not compute in it.
-        layer = host.get_submodule(pair.name)
-        layer.lora_A[adapter].weight.data = pair.down
-        layer.lora_B[adapter].weight.data = pair.up
-    del host.peft_config  # the layers know themselves; peft warns of a second LoRA where it finds a first
-
-
-def _weigh(host: torch.nn.Module, weights: list[tuple[str, float]]) -> None:
-    """Every layer uses the LoRAs that it has, each at its weight."""
-    for module in host.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.set_adapter([name for name, _ in weights])
-            for name, weight in weights:
-                module.set_scale(name, weight)  # pyright: ignore[reportCallIssue] - LoRA's layers have it
-    host.eval().requires_grad_(False)
-
-
-def _restore(host: Any) -> None:
-    """Puts the untouched layers back. diffusers' own way builds new ones and fills them with random numbers."""
-    for module in list(host.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BaseTunerLayer):
-                setattr(module, name, child.get_base_layer())
-    if hasattr(host, "peft_config"):
-        del host.peft_config
+def _fits(shape: tuple[int, ...], down: tuple[int, ...], up: tuple[int, ...]) -> bool:
+    """`down` [rank, in, kernel] and `up` [out, rank, 1, 1] for a weight [out, in, kernel]; linear ones have none."""
+    rank, *rest = down
+    return tuple(rest) == shape[1:] and up == (shape[0], rank, *(1 for _ in shape[2:]))
 
 
 def _told(record: ModelRecord, there: int, put: int, work: Work) -> list[str]:

@@ -10,18 +10,20 @@ from typing import Any
 
 import torch
 
-from pipelines.library.header import read_header
-from pipelines.library.places import table_of
+from pipelines.library.header import read_start
+from pipelines.library.places import Place, Source, table_of
 from pipelines.runtime.components import PartKey, Stamp
 from pipelines.runtime.conditioning.base import Work
 from pipelines.runtime.meter import Meter
-from pipelines.runtime.reading import tensors
+from pipelines.runtime.reading import DTYPES, reading, tensors
 from pipelines.runtime.stored import stored_at
 from pipelines.spec.errors import ModelError
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 
 Tensors = dict[str, torch.Tensor]
+
+_AT_ONCE = 1 << 26  # bytes of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,25 @@ class Content:
 def read(path: Path, job: Job) -> Content:
     """Raises ModelError for a file that cannot be read, Cancelled between tensors."""
     source, table = table_of(path)
+    meter, metadata = Meter(job), dict(read_start(path).metadata)
+    plain = all(not place.beside and place.dtype in DTYPES for place in table.values())
+    if plain and source.size_bytes <= _AT_ONCE:
+        return Content(_at_once(source, table, meter), metadata)
     names = {name: stored_at(name, place, source) for name, place in table.items()}
-    found = tensors(names, lambda _: torch.float32, torch.device("cpu"), Meter(job))
-    return Content(dict(found), dict(read_header(path).metadata))
+    return Content(dict(tensors(names, lambda _: torch.float32, torch.device("cpu"), meter)), metadata)
+
+
+def _at_once(source: Source, table: Mapping[str, Place], meter: Meter) -> Tensors:
+    """By one read: these files have hundreds of tensors of a few kilobytes."""
+    with reading(source, meter) as reader:
+        data = reader.fill(0, torch.empty(source.size_bytes, dtype=torch.uint8))
+    return {name: _of(data, place) for name, place in table.items()}
+
+
+def _of(data: torch.Tensor, place: Place) -> torch.Tensor:
+    raw, dtype = data[place.begin : place.begin + place.size_bytes], DTYPES[place.dtype]
+    raw = raw.clone() if place.begin % dtype.itemsize else raw
+    return raw.view(dtype).view(place.shape).float()
 
 
 def key_of(record: ModelRecord, work: Work) -> PartKey:

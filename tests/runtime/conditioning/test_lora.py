@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from pipelines.runtime import device as devices
-from pipelines.spec.errors import Cancelled, ModelError, RequestError
+from pipelines.runtime.placement import Budget, plan
+from pipelines.spec.errors import Cancelled, ModelError, OutOfMemory, RequestError
 from pipelines.spec.events import ImageSaved, StageChanged, StepDone
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
@@ -26,6 +27,8 @@ from tests.runtime.test_families import _LENGTH, bare, plain_call, request_of
 from tests.runtime.tiny import written
 
 NAMES = ("sd1", "sd2", "sdxl", "flux", "flux-schnell")
+# Of layers of random numbers: at 1 their attention looks at one token alone, and the last digit decides at which.
+GENTLE = 0.01
 ENCODERS = {"sdxl": ("text_encoder", "text_encoder_2"), "flux": ("text_encoder",)}
 
 
@@ -87,10 +90,12 @@ def plain(family: Family, record: ModelRecord, *loras: tuple[Path, float]) -> np
 
 
 def state_of(engine, job: Job, family: Family) -> dict[str, dict[str, Any]]:
-    """Every tensor and module of the loaded model; in it no layer of a LoRA may be left."""
+    """Every tensor and module of the model as a job without LoRAs has it; in it nothing of one may be left."""
     fresh = Job(id=2, request=job.request, model=job.model)  # the job itself may be cancelled
     model = engine.compute.load(fresh, family)
     hosts = {name: part for name, part in model.parts.items() if isinstance(part, torch.nn.Module)}
+    for host in hosts.values():
+        engine.compute.adapters.settle(host)
     return {
         name: {
             **{key: tensor.clone() for key, tensor in host.state_dict().items()},
@@ -102,6 +107,13 @@ def state_of(engine, job: Job, family: Family) -> dict[str, dict[str, Any]]:
         }
         for name, host in hosts.items()
     }
+
+
+def assert_close(one: np.ndarray, other: np.ndarray) -> None:
+    """Up to the last digit, as sums are made in another order: a colour may be rounded otherwise."""
+    off = np.abs(one.astype(int) - other)
+    assert off.max() <= 1
+    assert off.mean() < 0.02
 
 
 def assert_equal(one: dict[str, dict[str, Any]], other: dict[str, dict[str, Any]]) -> None:
@@ -132,12 +144,12 @@ def test_the_library_tells_what_it_is(lora, family):
 
 
 def test_it_changes_the_pixels_as_diffusers_does_and_the_model_not_at_all(engine, record, family, lora):
-    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    job = job_of(asked(family, (lora, GENTLE)), record, lora)
     without, before = drawn_with(engine, family, record), state_of(engine, job, family)
     with_it = drawn(engine, job)
     assert_equal(state_of(engine, job, family), before)
     assert not np.array_equal(with_it, without)
-    assert np.array_equal(with_it, plain(family, record, (Path(lora.path), 1.0)))
+    assert_close(with_it, plain(family, record, (Path(lora.path), GENTLE)))
     assert np.array_equal(drawn_with(engine, family, record), without)
 
 
@@ -158,17 +170,18 @@ def test_several_at_once(engine, records, tmp_path):
     other = found(
         tmp_path / "2" / "Other.safetensors", family, peft(record, ("unet", "text_encoder"), seed=5)
     )
-    both = drawn_with(engine, family, record, (one, 0.75), (other, -0.5))
-    assert np.array_equal(both, plain(family, record, (Path(one.path), 0.75), (Path(other.path), -0.5)))
-    assert not np.array_equal(both, drawn_with(engine, family, record, (one, 0.75)))
+    both = drawn_with(engine, family, record, (one, 0.75 * GENTLE), (other, -GENTLE))
+    theirs = plain(family, record, (Path(one.path), 0.75 * GENTLE), (Path(other.path), -GENTLE))
+    assert_close(both, theirs)
+    assert not np.array_equal(both, drawn_with(engine, family, record, (one, 0.75 * GENTLE)))
 
 
 def test_kohyas_keys_and_alpha(engine, records, tmp_path):
     """Of the U-Net as diffusers draws it; of the text encoder too, whose alpha diffusers 0.42 loses."""
     family, record = by_id("sd1"), records["sd1"]
     unet = found(tmp_path / "1" / "K.safetensors", family, kohya(record, ("unet",)))
-    assert np.array_equal(
-        drawn_with(engine, family, record, (unet, 1.0)), plain(family, record, (Path(unet.path), 1.0))
+    assert_close(
+        drawn_with(engine, family, record, (unet, GENTLE)), plain(family, record, (Path(unet.path), GENTLE))
     )
     whole = found(tmp_path / "2" / "Whole.safetensors", family, kohya(record, ("unet", "text_encoder")))
     alike = {  # the same numbers without an alpha
@@ -198,8 +211,8 @@ def test_kohyas_sdxl_has_two_text_encoders(engine, records, tmp_path):
 def test_kohyas_flux_has_queries_keys_and_values_in_one(engine, records, tmp_path):
     family, record = by_id("flux"), records["flux"]
     lora = found(tmp_path / "loras" / "F.safetensors", family, kohya_flux(record))
-    assert np.array_equal(
-        drawn_with(engine, family, record, (lora, 1.0)), plain(family, record, (Path(lora.path), 1.0))
+    assert_close(
+        drawn_with(engine, family, record, (lora, GENTLE)), plain(family, record, (Path(lora.path), GENTLE))
     )
     schnell = drawn_with(engine, by_id("flux-schnell"), records["flux-schnell"], (lora, 1.0))
     assert not np.array_equal(schnell, drawn_with(engine, by_id("flux-schnell"), records["flux-schnell"])), (
@@ -217,11 +230,11 @@ def test_the_alpha_that_diffusers_writes_beside_the_layers_counts(engine, record
     }
     told = {"lora_adapter_metadata": json.dumps(settings), "emulsion.family": "sd1"}
     lora = found(path, family, peft(record, ("unet",)))
-    once = drawn_with(engine, family, record, (lora, 1.0))
+    once = drawn_with(engine, family, record, (lora, GENTLE))
     write(path, peft(record, ("unet",)), told)
-    twice = drawn_with(engine, family, record, (lora, 1.0))
-    assert not np.array_equal(once, twice)
-    assert np.array_equal(twice, plain(family, record, (path, 1.0)))
+    twice = drawn_with(engine, family, record, (lora, GENTLE))
+    assert np.abs(twice.astype(int) - once).max() > 2
+    assert_close(twice, plain(family, record, (path, GENTLE)))
 
 
 def test_a_prompt_that_is_read_with_a_lora_is_not_taken_for_one_without(engine, records, tmp_path):
@@ -280,19 +293,130 @@ def test_a_cancel_comes_between_two_loras(engine, records, tmp_path, monkeypatch
         found(tmp_path / name / f"{name}.safetensors", family, peft(record, ("unet",))) for name in ("a", "b")
     ]
     job = job_of(asked(family, *((lora, 1.0) for lora in loras)), record, *loras)
-    before, real = state_of(engine, job, family), conditioner._put
-    put = []
+    before, real = state_of(engine, job, family), conditioner._read
+    read = []
 
-    def cancel_then(*args) -> None:
-        real(*args)
-        put.append(args[0])
+    def cancel_then(lora, *args):
+        read.append(lora.title)
         job.cancel()
+        return real(lora, *args)
 
-    monkeypatch.setattr(conditioner, "_put", cancel_then)
+    monkeypatch.setattr(conditioner, "_read", cancel_then)
     with pytest.raises(Cancelled):
         run(engine, job)
-    assert put == ["lora0"]
+    assert read == ["a"]
     assert_equal(state_of(engine, job, family), before)
+
+
+@pytest.mark.parametrize(
+    "error", [Cancelled(), torch.OutOfMemoryError("DefaultCPUAllocator: not enough memory")]
+)
+def test_what_breaks_off_while_weights_change_leaves_none_of_it(
+    engine, records, tmp_path, monkeypatch, error
+):
+    """G1."""
+    from pipelines.runtime import adapters
+
+    family, record = by_id("sd1"), records["sd1"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, ("unet", "text_encoder")))
+    job = job_of(asked(family, (lora, 1.0)), record, lora)
+    without, right = drawn_with(engine, family, record), drawn(engine, job)
+    before = state_of(engine, job, family)
+    real, calls = adapters.changed, []
+
+    def breaking(*args) -> None:
+        calls.append(1)
+        if len(calls) == 5:
+            raise error
+        real(*args)
+
+    monkeypatch.setattr(adapters, "changed", breaking)
+    with pytest.raises((Cancelled, OutOfMemory)):  # what so small a picture takes leaves nothing to save
+        run(engine, job)
+    assert len(calls) == 5
+    assert_equal(state_of(engine, job, family), before)
+    assert np.array_equal(drawn_with(engine, family, record), without)
+    assert np.array_equal(drawn_with(engine, family, record, (lora, 1.0)), right)
+
+
+def test_the_next_job_changes_only_what_differs(engine, records, tmp_path, monkeypatch):
+    """Nothing for the same LoRAs; for another weight, the layers of that LoRA; the picture is that of a first job."""
+    from pipelines.runtime import adapters
+
+    family, record = by_id("sd1"), records["sd1"]
+    whole = found(tmp_path / "1" / "W.safetensors", family, peft(record, ("unet",)))
+    some = {name: tensor for name, tensor in peft(record, ("unet",), seed=3).items() if "attn1" in name}
+    part = found(tmp_path / "2" / "P.safetensors", family, some)
+    real, touched = adapters.stacked, []
+    monkeypatch.setattr(adapters, "stacked", lambda name, uses: (touched.append(name), real(name, uses))[1])
+    counts, pictures = [], []
+    rows = [(1.0, 1.0), (1.0, 1.0), (1.0, 0.5), (0.5, 0.5), (1.0, 1.0)]
+    for one, other in rows:
+        touched.clear()
+        pictures.append(drawn_with(engine, family, record, (whole, one), (part, other)))
+        counts.append(len(touched))
+    layers, own = len(peft(record, ("unet",))) // 2, len(some) // 2
+    assert counts == [layers, 0, own, layers, layers]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(pictures[0], pictures[4])
+    assert len({picture.tobytes() for picture in pictures}) == 3
+
+
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning")  # of diffusers' own way
+def test_five_at_once_are_the_five_of_diffusers(engine, records, tmp_path):
+    family, record = by_id("sd1"), records["sd1"]
+    weighed = [
+        (found(tmp_path / f"{n}" / f"L{n}.safetensors", family, peft(record, parts, n)), GENTLE * (n - 1.5))
+        for n, parts in enumerate(
+            (("unet",), ("unet", "text_encoder"), ("text_encoder",), ("unet",), ("unet",))
+        )
+    ]
+    five = drawn_with(engine, family, record, *weighed)
+    assert_close(five, plain(family, record, *((Path(lora.path), weight) for lora, weight in weighed)))
+    assert not np.array_equal(five, drawn_with(engine, family, record, *weighed[:4]))
+
+
+def test_two_models_in_turns_draw_as_alone(engine, records, tmp_path):
+    """Each with another LoRA, and one without; what a model wears waits for its next job."""
+    first, second = by_id("sd1"), by_id("sdxl")
+    one = found(tmp_path / "1" / "A.safetensors", first, peft(records["sd1"], ("unet", "text_encoder")))
+    other = found(tmp_path / "2" / "B.safetensors", second, peft(records["sdxl"], parts_of(second)))
+    rounds = [
+        [
+            drawn_with(engine, first, records["sd1"], (one, 1.0)),
+            drawn_with(engine, second, records["sdxl"], (other, 1.0)),
+            drawn_with(engine, second, records["sdxl"]),
+            drawn_with(engine, first, records["sd1"]),
+        ]
+        for _ in range(2)
+    ]
+    for again, before in zip(rounds[1], rounds[0], strict=True):
+        assert np.array_equal(again, before)
+    assert not np.array_equal(rounds[0][1], rounds[0][2])
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_where_ram_is_short_the_picture_is_the_same(engine, records, tmp_path, monkeypatch, from_file):
+    """Without a second copy of what changes; and with text encoders that are read anew, which lack it at first."""
+    family, record = by_id("sdxl"), records["sdxl"]
+    lora = found(tmp_path / "loras" / "L.safetensors", family, peft(record, parts_of(family)))
+    job = job_of(asked(family, (lora, 1.0), count=2), record, lora)
+    right, compute = pictures(engine, job), engine.compute
+    asked_for = compute.plan(job).asked
+    rams = range(compute.plan(job).peak_ram, 0, -5_000)
+    plans = (plan(asked_for[0], Budget(vram=0, ram=ram, device=False), *asked_for[2:]) for ram in rams)
+    small = next(each for each in plans if each.fits and (each.from_file if from_file else each.afresh))
+    compute.drop_caches()
+    monkeypatch.setattr(compute, "plan", lambda _job: small)
+    for _ in range(2):
+        assert all(map(np.array_equal, pictures(engine, job), right))
+    beside = sum(compute.adapters.size_of(part) for _, part in compute.store.parts())
+    assert bool(beside) is not small.afresh
+
+
+def pictures(engine, job: Job) -> list[np.ndarray]:
+    saved = [event for event in run(engine, job) if isinstance(event, ImageSaved)]
+    return [np.asarray(Image.open(event.path)) for event in saved]
 
 
 def test_one_that_fits_nowhere_is_an_error_and_leaves_nothing(engine, records, tmp_path):
@@ -334,7 +458,7 @@ def test_the_refiner_does_not_get_it(engine, records, tmp_path, monkeypatch):
     def phases(*args):
         parts = real(*args)
         for phase in parts:
-            seen[phase.family.id] = any("lora" in name for name, _ in phase.denoiser.named_modules())
+            seen[phase.family.id] = bool(phase.adapter.uses)
         return parts
 
     monkeypatch.setattr(engine.compute, "phases", phases)
