@@ -14,6 +14,7 @@ class EngineChoice:
     attention: str = "auto"
     deterministic: bool = False
     threads: int = 0
+    preview: str = "fast"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

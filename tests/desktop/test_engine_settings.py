@@ -13,7 +13,9 @@ MACHINE = Machine(
     devices=(Option(id="cpu", title="Processor of the script"),),
     attention=tuple(Option(id=name, title=name, why="off" if name == "sage" else "") for name in NAMES),
 )
-CHOICE = EngineChoice(device="cpu", dtype="float32", attention="math", deterministic=True, threads=1)
+CHOICE = EngineChoice(
+    device="cpu", dtype="float32", attention="math", deterministic=True, threads=1, preview="tiny"
+)
 
 
 @pytest.fixture

@@ -32,7 +32,9 @@ LONG = (
 
 
 DEFAULT = EngineChoice()
-SET = EngineChoice(device="cuda:0", dtype="bfloat16", attention="math", deterministic=True, threads=4)
+SET = EngineChoice(
+    device="cuda:0", dtype="bfloat16", attention="math", deterministic=True, threads=4, preview="tiny"
+)
 
 
 @dataclass(frozen=True, slots=True)

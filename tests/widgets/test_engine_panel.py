@@ -59,6 +59,7 @@ def choose(panel, name, value):
         EngineChoice(),
         EngineChoice(device="cuda:0", dtype="float16", attention="math", deterministic=True, threads=3),
         EngineChoice(device="cuda"),  # the first card
+        EngineChoice(preview="tiny"),
         EngineChoice(device="cuda:7", attention="cudnn"),  # what is not here stays until somebody changes it
     ],
 )
