@@ -54,16 +54,25 @@ def read(path: Path, job: Job) -> Content:
 
 
 def _at_once(source: Source, table: Mapping[str, Place], meter: Meter) -> Tensors:
-    """By one read: these files have hundreds of tensors of a few kilobytes."""
+    """By one read, and widened in one go: these files have hundreds of tensors of a few kilobytes."""
+    first = min((place.begin for place in table.values()), default=0)
+    end = max((place.begin + place.size_bytes for place in table.values()), default=0)
     with reading(source, meter) as reader:
-        data = reader.fill(0, torch.empty(source.size_bytes, dtype=torch.uint8))
-    return {name: _of(data, place) for name, place in table.items()}
+        data = reader.fill(first, torch.empty(end - first, dtype=torch.uint8))
+    kinds = {place.dtype for place in table.values()}
+    size = DTYPES[kinds.pop()].itemsize if len(kinds) == 1 else 0
+    if not size or any((place.begin - first) % size for place in table.values()):
+        return {name: _of(data[place.begin - first :], place) for name, place in table.items()}
+    wide = data.view(DTYPES[next(iter(table.values())).dtype]).float()
+    return {
+        name: wide[(at := (place.begin - first) // size) : at + place.size_bytes // size].view(place.shape)
+        for name, place in table.items()
+    }
 
 
 def _of(data: torch.Tensor, place: Place) -> torch.Tensor:
-    raw, dtype = data[place.begin : place.begin + place.size_bytes], DTYPES[place.dtype]
-    raw = raw.clone() if place.begin % dtype.itemsize else raw
-    return raw.view(dtype).view(place.shape).float()
+    """The tensor with which `data` begins, wherever that lies in memory."""
+    return data[: place.size_bytes].clone().view(DTYPES[place.dtype]).view(place.shape).float()
 
 
 def key_of(record: ModelRecord, work: Work) -> PartKey:
