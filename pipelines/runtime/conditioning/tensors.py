@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,19 +55,26 @@ def read(path: Path, job: Job) -> Content:
 
 def _at_once(source: Source, table: Mapping[str, Place], meter: Meter) -> Tensors:
     """By one read, and widened in one go: these files have hundreds of tensors of a few kilobytes."""
-    first = min((place.begin for place in table.values()), default=0)
-    end = max((place.begin + place.size_bytes for place in table.values()), default=0)
+    places = [*table.values()]
+    first = min((place.begin for place in places), default=0)
+    end = max((place.begin + place.size_bytes for place in places), default=0)
     with reading(source, meter) as reader:
         data = reader.fill(first, torch.empty(end - first, dtype=torch.uint8))
-    kinds = {place.dtype for place in table.values()}
-    size = DTYPES[kinds.pop()].itemsize if len(kinds) == 1 else 0
-    if not size or any((place.begin - first) % size for place in table.values()):
+    dtype = _only_dtype(places, first)
+    if dtype is None:
         return {name: _of(data[place.begin - first :], place) for name, place in table.items()}
-    wide = data.view(DTYPES[next(iter(table.values())).dtype]).float()
-    return {
-        name: wide[(at := (place.begin - first) // size) : at + place.size_bytes // size].view(place.shape)
-        for name, place in table.items()
-    }
+    wide, size = data.view(dtype).float(), dtype.itemsize
+    spans = {name: ((place.begin - first) // size, place.size_bytes // size) for name, place in table.items()}
+    return {name: wide[at : at + count].view(table[name].shape) for name, (at, count) in spans.items()}
+
+
+def _only_dtype(places: Sequence[Place], first: int) -> torch.dtype | None:
+    """Of all of them, where they lie as numbers of it do from byte `first` on."""
+    kinds = {place.dtype for place in places}
+    if len(kinds) != 1:
+        return None
+    dtype = DTYPES[kinds.pop()]
+    return None if any((place.begin - first) % dtype.itemsize for place in places) else dtype
 
 
 def _of(data: torch.Tensor, place: Place) -> torch.Tensor:
