@@ -36,7 +36,7 @@ RANK, NARROW = 4, 2  # of the demo LoRAs, in every layer of the denoiser, and of
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Two LoRAs of a model; where there is but one, a change takes it out and puts it in again."""
+    """Two LoRAs of a model; where there is but one, the other is one of the same shape with half its numbers."""
 
     model: str
     one: str
@@ -154,15 +154,24 @@ def narrowed(lora: ModelRecord, file: Path) -> ModelRecord:
     return replace(lora, id=f"{lora.id}-narrow", path=str(file))
 
 
+def halved(lora: ModelRecord, file: Path) -> ModelRecord:
+    """Another LoRA of the same shape."""
+    save_file({name: t / 2 for name, t in load_file(lora.path).items()}, file, metadata={"format": "pt"})
+    return replace(lora, id=f"{lora.id}-halved", path=str(file))
+
+
 def _change_rows(
     name: str, case: Case, records: dict[str, ModelRecord], engine: Engine, terms: Terms, folder: Path
 ) -> Iterator[Row]:
     narrow = narrowed(records[case.one], folder / f"{name}.safetensors")
-    records = records | {narrow.id: narrow}
-    jobs = [with_loras(records, case.model, [lora]) for lora in (case.one, case.other)]
+    other = records[case.other]
+    if case.other == case.one:
+        other = halved(other, folder / f"{name}-other.safetensors")
+    records = records | {lora.id: lora for lora in (narrow, other)}
+    jobs = [with_loras(records, case.model, [lora]) for lora in (case.one, other.id)]
     ours = Ours(engine, jobs[0])
     theirs = Theirs(case, records[case.model], records[case.one])
-    base = alternating(*(partial(theirs.change, records[lora]) for lora in (case.other, case.one)))
+    base = alternating(*(partial(theirs.change, records[lora]) for lora in (other.id, case.one)))
     for what, read in (("change", False), ("change_first", True)):
         run = alternating(*(partial(ours.change, job, read) for job in jobs[::-1]))
         note = "the same shape" + (", with the read of the file" if read else ", used before")

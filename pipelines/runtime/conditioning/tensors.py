@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,16 +54,32 @@ def read(path: Path, job: Job) -> Content:
 
 
 def _at_once(source: Source, table: Mapping[str, Place], meter: Meter) -> Tensors:
-    """By one read: these files have hundreds of tensors of a few kilobytes."""
+    """By one read, and widened in one go: these files have hundreds of tensors of a few kilobytes."""
+    places = [*table.values()]
+    first = min((place.begin for place in places), default=0)
+    end = max((place.begin + place.size_bytes for place in places), default=0)
     with reading(source, meter) as reader:
-        data = reader.fill(0, torch.empty(source.size_bytes, dtype=torch.uint8))
-    return {name: _of(data, place) for name, place in table.items()}
+        data = reader.fill(first, torch.empty(end - first, dtype=torch.uint8))
+    dtype = _only_dtype(places, first)
+    if dtype is None:
+        return {name: _of(data[place.begin - first :], place) for name, place in table.items()}
+    wide, size = data.view(dtype).float(), dtype.itemsize
+    spans = {name: ((place.begin - first) // size, place.size_bytes // size) for name, place in table.items()}
+    return {name: wide[at : at + count].view(table[name].shape) for name, (at, count) in spans.items()}
+
+
+def _only_dtype(places: Sequence[Place], first: int) -> torch.dtype | None:
+    """Of all of them, where they lie as numbers of it do from byte `first` on."""
+    kinds = {place.dtype for place in places}
+    if len(kinds) != 1:
+        return None
+    dtype = DTYPES[kinds.pop()]
+    return None if any((place.begin - first) % dtype.itemsize for place in places) else dtype
 
 
 def _of(data: torch.Tensor, place: Place) -> torch.Tensor:
-    raw, dtype = data[place.begin : place.begin + place.size_bytes], DTYPES[place.dtype]
-    raw = raw.clone() if place.begin % dtype.itemsize else raw
-    return raw.view(dtype).view(place.shape).float()
+    """The tensor with which `data` begins, wherever that lies in memory."""
+    return data[: place.size_bytes].clone().view(DTYPES[place.dtype]).view(place.shape).float()
 
 
 def key_of(record: ModelRecord, work: Work) -> PartKey:
