@@ -6,18 +6,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QApplication, QFileDialog
 
 from desktop import theme
-from desktop.dialogs.about import AboutDialog, parts
-from desktop.dialogs.log_view import LogDialog, tail
 from desktop.downloads import Downloads
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
 from desktop.engine_settings import EngineSettings
+from desktop.help_pages import HelpPages
 from desktop.main_window import MainWindow
 from desktop.models import Models
 from desktop.notifications import Notifications, sentences
@@ -25,10 +24,11 @@ from desktop.panels import make_panels
 from desktop.pictures import Pictures
 from desktop.preflight import Preflight
 from desktop.recovery import Recovery
-from desktop.session import Engine, Session, State, defaults_for, duration, step_text
+from desktop.session import Session, defaults_for, duration, step_text
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
+from desktop.token_counts import TokenCounts
 from pipelines.library import attention, folders, measured
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
-TOKEN_DELAY_MS = 150
 SAVE_DELAY_MS = 2000  # of rest until what was typed is on disk, for the next start after a crash
 CLOSE_LIMIT_S = 4.0
 
@@ -76,7 +75,7 @@ class Application(QObject):
         model_roots: tuple[Path, ...] = (),
     ) -> None:
         super().__init__()
-        self._places, self._make_factory, self._log_file = places, make_factory, log_file
+        self._places, self._make_factory = places, make_factory
         self.settings = SettingsFile(places.config / "settings.json")
         self.settings.load()
         self.tasks = Tasks(parent=self)
@@ -113,14 +112,14 @@ class Application(QObject):
         self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
         self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
-        self._token_timer = QTimer(self)
-        self._token_timer.setSingleShot(True)
-        self._token_timer.setInterval(TOKEN_DELAY_MS)
+        self.token_counts = TokenCounts(self.session, self.tasks, self.window.panels["prompt"], self)
+        self.help = HelpPages(
+            self.window, self.session, self.tasks, self.notifications, log_file, self.output_dir
+        )
         self._save_timer = QTimer(self)
         self._save_timer.setSingleShot(True)
         self._save_timer.setInterval(SAVE_DELAY_MS)
         self._started = False
-        self._engine = Engine.STARTING
         self._restored = self._without_model = False
         self._closed = False
         self._stopped = True
@@ -164,15 +163,11 @@ class Application(QObject):
         self.models.settingsChanged.connect(self._save_settings)
         self.engine_settings.changed.connect(self._engine_settings_changed)
         self.notifications.bugSeen.connect(self._save_settings)
-        self.session.stateChanged.connect(self._state_changed)
-        self._token_timer.timeout.connect(self._count_tokens)
         self._save_timer.timeout.connect(self._save_settings)
         window.painted.connect(self._first_paint)
         window.closing.connect(self.close)
         window.themeChosen.connect(self._choose_theme)
         window.folderChosen.connect(self._choose_folder)
-        window.logWanted.connect(self._show_log)
-        window.aboutWanted.connect(self._show_about)
         window.downloadsWanted.connect(self.downloads.show)
         window.freeWanted.connect(self.bridge.free_memory)
         self.models.page.downloadsRequested.connect(self.downloads.show)
@@ -273,7 +268,7 @@ class Application(QObject):
         if event.kind == "NotSaved":
             self.notifications.error(text, "Save elsewhere…", self._save_elsewhere)
         elif event.is_bug:
-            self.notifications.error(text, "Show log", self._show_log)
+            self.notifications.error(text, "Show log", self.help.show_log)
         elif not told:  # once is enough
             self.notifications.error(text)
 
@@ -317,36 +312,10 @@ class Application(QObject):
 
     @Slot(object)
     def _request_changed(self, request: GenerationRequest) -> None:
-        self._token_timer.start()
         self.window.inputs.set_family(self.session.family())
         if self._restored:
             self.settings.change(last_request=request)
             self._save_timer.start()
-
-    @Slot(object)
-    def _state_changed(self, state: State) -> None:
-        if state.engine is not self._engine:
-            self._engine = state.engine
-            self._token_timer.start()
-
-    @Slot()
-    def _count_tokens(self) -> None:
-        """Not while the engine starts: opening torch holds the loader's lock, which a tokenizer's threads wait for with
-        the GIL held, and the window stood still for 340 ms."""
-        record, prompt = self.session.record(), self.session.request().prompt
-        if record is None or record.problem or self.session.state.engine is Engine.STARTING:
-            return
-
-        def work() -> tuple[Any, Any]:
-            from pipelines.library.tokens import count_tokens
-
-            return count_tokens(record, prompt.text), count_tokens(record, prompt.negative)
-
-        self.tasks.run(work, self._show_tokens, lambda error: log.info("tokens: %s", error), "tokens")
-
-    def _show_tokens(self, counts: tuple[Any, Any]) -> None:
-        positive, negative = ((count.used, count.limit) for count in counts)
-        self.window.panels["prompt"].set_token_counts(positive, negative)
 
     # settings
 
@@ -402,40 +371,11 @@ class Application(QObject):
         log.warning("settings: %s", error)
         self.notifications.warning(f"The settings cannot be saved in {self.settings.path.parent}.")
 
-    @Slot()
-    def _show_log(self) -> None:
-        path = self._log_file
-        if path is None:
-            self.notifications.info("There is no log: its folder cannot be written to.")
-            return
-        self.tasks.run(
-            lambda: tail(path),
-            lambda text: LogDialog(path, text, self.window).open(),
-            self.notifications.failure,
-            "log",
-        )
-
-    @Slot()
-    def _show_about(self) -> None:
-        self.tasks.run(parts, self._open_about, self.notifications.failure, "about")
-
-    def _open_about(self, found: list[tuple[str, str]]) -> None:
-        state = self.session.state
-        facts = [
-            ("Device", state.device or "the engine is still starting"),
-            ("Pictures", str(self.output_dir())),
-            ("Log", str(self._log_file or "none")),
-            *found,
-        ]
-        from pipelines.library.version import program
-
-        AboutDialog(program(), facts, self.window).open()
-
     def report_crash(self, texts: list[str]) -> None:
         """`texts`: what the runs before left behind when they ended unexpectedly."""
         if texts:
             self.notifications.warning(
-                "Emulsion ended unexpectedly the last time.", "Show log", self._show_log
+                "Emulsion ended unexpectedly the last time.", "Show log", self.help.show_log
             )
 
     @Slot()
@@ -457,7 +397,7 @@ class Application(QObject):
         geometry, docks = self.window.layout_bytes()
         locked = self.window.panels["sampling"].seed_locked()
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
-        self._token_timer.stop()
+        self.token_counts.stop()
         self._save_timer.stop()
         try:
             self.settings.write()

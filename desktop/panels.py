@@ -24,7 +24,10 @@ from widgets.weights_panel import WeightsPanel
 
 @dataclass(frozen=True, slots=True)
 class PanelRow:
-    """`field` of GenerationRequest that the widget's value() is. It may stand `beside` the one before it."""
+    """`field` of GenerationRequest that the widget's value() is. It may stand `beside` the one before it.
+
+    Of one that unfolds, its `head` stands there, and the rest of it below.
+    """
 
     field: str
     make: Callable[[], QWidget]
@@ -41,7 +44,7 @@ PANELS = (
     PanelRow("size_conditioning", SizeConditioningPanel),
     PanelRow("refiner", RefinerPanel),
     PanelRow("count", CountPanel),
-    PanelRow("speed", SpeedPanel),
+    PanelRow("speed", SpeedPanel, beside=True),
 )
 
 
@@ -50,7 +53,10 @@ def lines_of(panels: Mapping[str, QWidget]) -> list[QWidget]:
     lines: list[QWidget] = []
     for row in PANELS:
         panel = panels[row.field]
-        lines.append(_pair(lines.pop(), panel) if row.beside else panel)
+        head = getattr(panel, "head", panel)
+        lines.append(_pair(lines.pop(), head) if row.beside else head)
+        if head is not panel:
+            lines.append(panel)
     return lines
 
 

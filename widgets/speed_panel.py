@@ -1,4 +1,4 @@
-"""`SpeedPanel`: the switches that make a step quicker, behind a line that says which are on."""
+"""`SpeedPanel`: the switches that make a step quicker, behind a button that says how many are on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pipelines.spec.families.base import Family
 from pipelines.spec.request import Speed
 from pipelines.spec.speed import STEP_CACHES, SWITCHES, Switch, cache_of, offered
 from pipelines.spec.validate import Problem
-from widgets.controls import Choice, DecimalField
+from widgets.controls import Check, Choice, DecimalField
 from widgets.field import Field, column, row
 from widgets.icons import icon
-from widgets.metrics import M, TextSize
-from widgets.models_status import Check
-from widgets.plain import Label, name_control, plain_tooltip
+from widgets.metrics import M
+from widgets.plain import name_control, plain_tooltip
 
 _HEAD_TIP = "What makes a step quicker, and what it costs. All is off unless you switch it on."
 _LIMIT_TIP = "How far the step cache goes. 'own' is what it was made for."
@@ -24,7 +23,10 @@ _FIELD = "speed"
 
 
 class SpeedPanel(QWidget):
-    """The value is a `Speed`; of what the family has no use for, it has its defaults."""
+    """The value is a `Speed`; of what the family has no use for, it has its defaults.
+
+    `head` is always seen and stands where whoever lays out the panels puts it; the panel itself once it was pressed.
+    """
 
     valueChanged = Signal(object)
 
@@ -40,12 +42,12 @@ class SpeedPanel(QWidget):
     def _make_controls(self) -> None:
         self._head = QToolButton()
         name_control(self._head, "Speed", _HEAD_TIP)
-        self._head.setText("Speed")
         self._head.setCheckable(True)
-        self._head.setAutoRaise(True)
         self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self._on = Label("", TextSize.SMALL, muted=True)
-        self._on.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._head.setProperty("field", True)
+        self.head = Field("Speed", self._head, {})
+        self.head.setParent(self)  # until it is laid out elsewhere
         self._cache = Choice(_CACHE.title, _CACHE.words)
         self._cache.addItem("None", "")
         for each in STEP_CACHES:
@@ -71,7 +73,6 @@ class SpeedPanel(QWidget):
             field.label.hide()
             self._fields[each.id] = field
         lines = column(self, M)
-        lines.addLayout(row(self._head, self._on))
         for field in self._fields.values():
             lines.addWidget(field)
 
@@ -124,7 +125,8 @@ class SpeedPanel(QWidget):
     def _show(self) -> None:
         able, on = {each.id for each in self._offered}, self._head.isChecked()
         for name, field in self._fields.items():
-            field.setVisible(on and name in able)
+            field.setVisible(name in able)
+        self.setVisible(on and bool(able))
         self._explain()
 
     def _explain(self) -> None:
@@ -139,7 +141,10 @@ class SpeedPanel(QWidget):
         self._limit.setToolTip(plain_tooltip(f"{_LIMIT_TIP}{own}"))
         names = [cache.title if cache else speed.step_cache] if speed.step_cache else []
         names += [each.title for each in _CHECKED if getattr(speed, each.id)]
-        self._on.setText(", ".join(names) or "off")
+        self._head.setText(f"{len(names)} on" if names else "All off")
+        self._head.setToolTip(
+            plain_tooltip(f"{_HEAD_TIP}\n\nOn: {', '.join(names)}." if names else _HEAD_TIP)
+        )
 
     def _changed(self) -> None:
         self._explain()

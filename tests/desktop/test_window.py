@@ -39,11 +39,18 @@ def test_all_settings_are_in_view_at_1280_by_800(window):
 def test_fields_and_generate_stand_on_the_same_edges(window):
     from widgets.generate_button import RING
 
-    for name in ("prompt", "size", "sampling", "count"):
-        left = window.panels[name].mapTo(window, window.panels[name].rect().topLeft()).x()
-        button = window.button.mapTo(window, window.button.rect().topLeft()).x()
-        assert left == button + RING
-        assert window.panels[name].width() == window.button.width() - 2 * RING
+    button = window.button.mapTo(window, window.button.rect().topLeft()).x() + RING
+
+    def left(widget):
+        return widget.mapTo(window, widget.rect().topLeft()).x() - button
+
+    wide = window.button.width() - 2 * RING
+    for name in ("prompt", "size", "sampling"):
+        panel = window.panels[name]
+        assert (left(panel), panel.width()) == (0, wide)
+    beside = window.panels["speed"].head
+    assert left(window.panels["count"]) == 0
+    assert left(beside) + beside.width() == wide
 
 
 def test_every_control_of_the_window_has_a_name_and_a_tooltip(window):

@@ -130,13 +130,15 @@ def test_switches_come_back_and_those_of_other_families_rest(qtbot):
     assert panel.value() == Speed(step_cache="teacache", cache_limit=0.3)
 
 
-def test_switches_are_folded_away_behind_a_line_that_names_those_that_are_on(qtbot):
+def test_switches_are_folded_away_behind_a_button_that_tells_those_that_are_on(qtbot):
     panel = speed_panel(qtbot, "sdxl")
-    assert all(field.isHidden() for field in panel._fields.values())
-    assert panel._on.text() == "off"
+    assert panel.isHidden()
+    assert panel._head.text() == "All off"
     panel.setValue(FAST)
-    assert panel._on.text() == "Compile blocks, Channels last, Fused attention inputs"
+    assert panel._head.text() == "3 on"
+    assert "Compile blocks, Channels last, Fused" in panel._head.toolTip()
     panel._head.click()
+    assert not panel.isHidden()
     shown = {name for name, field in panel._fields.items() if not field.isHidden()}
     assert shown == {"compile", "channels_last", "fused_qkv"}
 

@@ -38,7 +38,7 @@ def path(tmp_path, content) -> Path:
 
 @pytest.fixture
 def job() -> Job:
-    from pipelines.library.models import demo_root
+    from pipelines.library.folders import demo_root
 
     return job_of(demo_root() / "sd")
 
