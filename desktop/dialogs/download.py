@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import (
-    QCheckBox,
     QDialog,
     QDialogButtonBox,
     QFileDialog,
@@ -25,7 +24,7 @@ from desktop.dialogs.token_field import TokenField
 from desktop.notifications import sentences
 from pipelines.spec.downloads import size_text
 from pipelines.spec.errors import EngineError
-from widgets.controls import Choice, IconButton
+from widgets.controls import Check, Choice, IconButton
 from widgets.field import Field, column, row
 from widgets.metrics import TONE_ROLES, M, S, TextSize, Tone
 from widgets.plain import Label, name_control, plain_tooltip
@@ -74,7 +73,7 @@ class DownloadDialog(QDialog):
             self.folder.setItemData(
                 self.folder.count() - 1, plain_tooltip(str(folder)), Qt.ItemDataRole.ToolTipRole
             )
-        self.half = QCheckBox("Half precision where there is a choice")
+        self.half = Check("Half precision where there is a choice")
         name_control(self.half, "Half precision", "Fetch the float16 weights of a repository: half as large.")
         self.look = QPushButton("Look")
         name_control(self.look, "Look", "Ask the host what it is and how large. Nothing is fetched yet.")

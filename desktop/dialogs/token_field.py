@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QCheckBox, QWidget
+from PySide6.QtWidgets import QWidget
 
+from widgets.controls import Check
 from widgets.field import Field, column
 from widgets.metrics import XS, TextSize
 from widgets.plain import Label, name_control
@@ -24,7 +25,7 @@ class TokenField(QWidget):
         self._host = ""
         self._line = PlainLine("Token", _TIP, secret=True)
         self._field = Field("Token", self._line, {"token": self._line})
-        self._keep = QCheckBox("Keep it in the system keyring")
+        self._keep = Check("Keep it in the system keyring")
         name_control(self._keep, "Keep the token", "Otherwise it is forgotten when the program ends.")
         self._keep.setChecked(True)
         self._note = Label("", TextSize.SMALL, muted=True, wrap=True)
