@@ -76,7 +76,7 @@ def test_a_reduced_model_is_its_class_and_its_maker_may_say_more():
         (facts("FluxFillPipeline", FLUX_PARTS), "'FluxFillPipeline' are not supported"),
         (facts("KolorsPipeline"), "'KolorsPipeline' are not supported"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else value.class_name,
 )
 def test_what_is_of_no_family_says_why(found, reason):
     with pytest.raises(ModelError) as caught:
