@@ -17,7 +17,10 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException, Unsupported
 
+from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.gguf_weights import pack_layers
+from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.low_rank import Adapter, Pair, Use
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.precision import Precision, is_widened, settle
 from pipelines.runtime.speed import compiled as compiling
@@ -284,6 +287,28 @@ def test_channels_last_answers_the_same_and_lays_the_weights_back():
         torch.testing.assert_close(answer(network), right, atol=1e-5, rtol=1e-4)
     assert {name: p.stride() for name, p in network.named_parameters()} == before
     assert torch.equal(answer(network), right)
+
+
+def test_a_lora_on_kernels_comes_off_again_after_channels_last():
+    network, adapters = unet(), Adapters(Lodging(InRam()))
+    plain = answer(network)
+    up, down = torch.randn(16, 2), torch.randn(2, 16 * 9)
+    lora = Adapter((Use(object(), 0.1, {"down_blocks.0.resnets.0.conv1": Pair(up, down)}),))
+    adapters.settle(network, lora)
+    right = answer(network)
+    assert not torch.equal(right, plain)
+    with channels_last(network):
+        torch.testing.assert_close(answer(network), right, atol=1e-5, rtol=1e-4)
+    assert torch.equal(answer(network), right)
+    adapters.settle(network)
+    assert torch.equal(answer(network), plain)
+
+
+def test_channels_last_takes_no_second_memory():
+    network = unet()
+    before = {name: p.data_ptr() for name, p in network.named_parameters()}
+    with channels_last(network):
+        assert {name: p.data_ptr() for name, p in network.named_parameters()} == before
 
 
 # --- step caches ---------------------------------------------------------------------------------------------------
