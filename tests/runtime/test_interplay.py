@@ -20,7 +20,7 @@ from torch._dynamo.exc import TorchDynamoException, Unsupported
 from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.gguf_weights import pack_layers
 from pipelines.runtime.lodging import Lodging
-from pipelines.runtime.low_rank import Adapter, Pair, Use
+from pipelines.runtime.low_rank import NONE, Adapter, Pair, Use
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.precision import Precision, is_widened, settle
 from pipelines.runtime.speed import compiled as compiling
@@ -98,6 +98,16 @@ def merge(network: Any, scale: float, only: str = "to_q") -> None:
             module.weight.add_(scale * up @ down)
 
 
+def lora_of(network: Any, seed: int, weight: float) -> Adapter:
+    """Of all queries."""
+    numbers, pairs = torch.Generator().manual_seed(seed), dict[str, Pair]()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and name.endswith("to_q"):
+            sides = (module.out_features, 2), (2, module.in_features)
+            pairs[name] = Pair(*(torch.randn(side, generator=numbers) / 8 for side in sides))
+    return Adapter((Use(object(), weight, pairs),))
+
+
 # --- compile -------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +172,18 @@ def test_packed_weights_are_compiled(network, weights):
     with compiled(network, pytest.fail):
         torch.testing.assert_close(answer(network), right)
     assert graphs()
+
+
+def test_packed_weights_are_compiled_once_without_a_lora_and_once_for_all_of_a_rank(network):
+    pack_layers(network, "int8", torch.float32)
+    adapters, made = Adapters(Lodging(InRam())), list[int]()
+    for lora in (NONE, *(lora_of(network, seed, weight) for seed, weight in ((1, 0.5), (1, 0.7), (2, -1.0)))):
+        adapters.settle(network, lora)
+        right = answer(network)
+        with compiled(network, pytest.fail):
+            torch.testing.assert_close(answer(network), right)
+        made.append(graphs())
+    assert 0 < made[0] < made[1] == made[2] == made[3]
 
 
 def test_no_graph_is_made_for_another_lora_or_weight_nor_for_a_third_size(network):
