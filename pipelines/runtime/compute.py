@@ -50,6 +50,8 @@ from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Prompt
 
+_THREADS = torch.get_num_threads()  # torch's own choice, which an engine before this one may have changed
+
 
 class Compute:
     """Built and used on one thread. Raises EngineError for a device, precision or attention that is not there.
@@ -59,8 +61,7 @@ class Compute:
 
     def __init__(self, options: EngineOptions, where: Card | None = None) -> None:
         _silence()
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        torch.set_num_threads(options.threads or _THREADS)
         prepare(options.deterministic)
         self._options = options
         self.card = where or card(devices.choose(options.device))

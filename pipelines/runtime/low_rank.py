@@ -23,11 +23,11 @@ class Pair(NamedTuple):
 
 
 class LowRank(NamedTuple):
-    """All that is added to one weight."""
+    """All that is added to one weight. `scale` [] lies on the CPU: of a number each value would be compiled anew."""
 
     up: torch.Tensor
     down: torch.Tensor
-    scale: float
+    scale: torch.Tensor
 
 
 class Use(NamedTuple):
@@ -66,9 +66,9 @@ def stacked(name: str, uses: Sequence[Use]) -> LowRank:
     """The LoRAs of layer `name` as one: rows of `down` one below the other, weighed columns of `up` side by side."""
     if len(uses) == 1:
         (use,) = uses
-        return LowRank(*use.pairs[name], use.weight)
+        return LowRank(*use.pairs[name], torch.tensor(use.weight))
     ups = [use.pairs[name].up * use.weight for use in uses]
-    return LowRank(torch.cat(ups, 1), torch.cat([use.pairs[name].down for use in uses]), 1.0)
+    return LowRank(torch.cat(ups, 1), torch.cat([use.pairs[name].down for use in uses]), torch.tensor(1.0))
 
 
 def change(weight: torch.Tensor, low_rank: LowRank) -> None:
@@ -78,7 +78,7 @@ def change(weight: torch.Tensor, low_rank: LowRank) -> None:
 
 def changed(whole: torch.Tensor, low_rank: LowRank, out: torch.Tensor) -> None:
     """`out`, of the shape and the strides of the weight `whole`, becomes that with the change."""
-    rows, up, down = _rows(whole), low_rank.up, low_rank.down
+    rows, up, down = _rows(whole), low_rank.up, low_rank.down * low_rank.scale
     if rows is None:  # neither of the two orders that layers have
         plain = whole.contiguous()
         changed(plain, low_rank, plain)
@@ -89,9 +89,9 @@ def changed(whole: torch.Tensor, low_rank: LowRank, out: torch.Tensor) -> None:
     if up.dtype is not whole.dtype:
         up, down = up.to(whole.dtype), down.to(whole.dtype)
     if out is whole:
-        rows.addmm_(up, down, alpha=low_rank.scale)
+        rows.addmm_(up, down)
     else:
-        torch.addmm(rows, up, down, alpha=low_rank.scale, out=_rows(out))
+        torch.addmm(rows, up, down, out=_rows(out))
 
 
 def _rows(weight: torch.Tensor) -> torch.Tensor | None:

@@ -1,16 +1,19 @@
 """The real engine on a tiny random model: its events, its pixels, its cancels."""
 
+from dataclasses import replace
+
 import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pipelines.runtime.compute import Compute
 from pipelines.spec.errors import Cancelled, RequestError
 from pipelines.spec.events import ImageSaved, Stage, StageChanged, StepDone
 from pipelines.spec.families.base import Prediction
 from pipelines.spec.schedulers import fitting, scheduler_by_id
-from tests.runtime.conftest import SIDE, files, job_of, run
+from tests.runtime.conftest import SIDE, files, job_of, options, run
 
 
 def pictures(events) -> list[np.ndarray]:
@@ -158,3 +161,16 @@ def _sd1():
     from pipelines.spec.families import by_id
 
     return by_id("sd1")
+
+
+def test_all_threads_are_torchs_own_number_again_after_an_engine_with_so_many(out):
+    before = torch.get_num_threads()
+    try:
+        Compute(replace(options(out), threads=0))
+        own = torch.get_num_threads()
+        Compute(replace(options(out), threads=own + 1))
+        assert torch.get_num_threads() == own + 1
+        Compute(replace(options(out), threads=0))
+        assert torch.get_num_threads() == own
+    finally:
+        torch.set_num_threads(before)

@@ -17,7 +17,10 @@ from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from torch import nn
 from torch._dynamo.exc import TorchDynamoException, Unsupported
 
+from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.gguf_weights import pack_layers
+from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.low_rank import NONE, Adapter, Pair, Use
 from pipelines.runtime.movers import InRam
 from pipelines.runtime.precision import Precision, is_widened, settle
 from pipelines.runtime.speed import compiled as compiling
@@ -95,6 +98,16 @@ def merge(network: Any, scale: float, only: str = "to_q") -> None:
             module.weight.add_(scale * up @ down)
 
 
+def lora_of(network: Any, seed: int, weight: float) -> Adapter:
+    """Of all queries."""
+    numbers, pairs = torch.Generator().manual_seed(seed), dict[str, Pair]()
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear) and name.endswith("to_q"):
+            sides = (module.out_features, 2), (2, module.in_features)
+            pairs[name] = Pair(*(torch.randn(side, generator=numbers) / 8 for side in sides))
+    return Adapter((Use(object(), weight, pairs),))
+
+
 # --- compile -------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +172,18 @@ def test_packed_weights_are_compiled(network, weights):
     with compiled(network, pytest.fail):
         torch.testing.assert_close(answer(network), right)
     assert graphs()
+
+
+def test_packed_weights_are_compiled_once_without_a_lora_and_once_for_all_of_a_rank(network):
+    pack_layers(network, "int8", torch.float32)
+    adapters, made = Adapters(Lodging(InRam())), list[int]()
+    for lora in (NONE, *(lora_of(network, seed, weight) for seed, weight in ((1, 0.5), (1, 0.7), (2, -1.0)))):
+        adapters.settle(network, lora)
+        right = answer(network)
+        with compiled(network, pytest.fail):
+            torch.testing.assert_close(answer(network), right)
+        made.append(graphs())
+    assert 0 < made[0] < made[1] == made[2] == made[3]
 
 
 def test_no_graph_is_made_for_another_lora_or_weight_nor_for_a_third_size(network):
@@ -284,6 +309,28 @@ def test_channels_last_answers_the_same_and_lays_the_weights_back():
         torch.testing.assert_close(answer(network), right, atol=1e-5, rtol=1e-4)
     assert {name: p.stride() for name, p in network.named_parameters()} == before
     assert torch.equal(answer(network), right)
+
+
+def test_a_lora_on_kernels_comes_off_again_after_channels_last():
+    network, adapters = unet(), Adapters(Lodging(InRam()))
+    plain = answer(network)
+    up, down = torch.randn(16, 2), torch.randn(2, 16 * 9)
+    lora = Adapter((Use(object(), 0.1, {"down_blocks.0.resnets.0.conv1": Pair(up, down)}),))
+    adapters.settle(network, lora)
+    right = answer(network)
+    assert not torch.equal(right, plain)
+    with channels_last(network):
+        torch.testing.assert_close(answer(network), right, atol=1e-5, rtol=1e-4)
+    assert torch.equal(answer(network), right)
+    adapters.settle(network)
+    assert torch.equal(answer(network), plain)
+
+
+def test_channels_last_takes_no_second_memory():
+    network = unet()
+    before = {name: p.data_ptr() for name, p in network.named_parameters()}
+    with channels_last(network):
+        assert {name: p.data_ptr() for name, p in network.named_parameters()} == before
 
 
 # --- step caches ---------------------------------------------------------------------------------------------------

@@ -37,11 +37,11 @@ def test_it_is_the_product_and_beside_what_it_is_in_place(layer, order):
     shape = LAYERS[layer]
     weight, pair = weight_of(shape, order), pair_of(shape, 4, 2)
     whole, out = weight.clone(), torch.empty_like(weight)
-    changed(weight, LowRank(*pair, -0.75), out)
+    changed(weight, LowRank(*pair, torch.tensor(-0.75)), out)
     assert torch.allclose(out.double(), right(whole, (pair, -0.75)), rtol=1e-5, atol=1e-5)
     assert torch.equal(weight, whole)
     assert out.stride() == weight.stride()
-    change(weight, LowRank(*pair, -0.75))
+    change(weight, LowRank(*pair, torch.tensor(-0.75)))
     assert torch.equal(weight, out)
 
 
@@ -60,7 +60,7 @@ def test_a_smaller_precision_is_that_of_the_weight():
     shape = LAYERS["linear"]
     weight, pair = weight_of(shape, "usual").bfloat16(), pair_of(shape, 4, 2)
     out = torch.empty_like(weight)
-    changed(weight, LowRank(*pair, 1.0), out)
+    changed(weight, LowRank(*pair, torch.tensor(1.0)), out)
     assert torch.allclose(out.double(), right(weight, (pair, 1.0)), rtol=0.02, atol=0.05)
 
 
