@@ -28,7 +28,9 @@ _DIFFUSERS = "decoder.layers."
 
 
 def decoder_of(record: ModelRecord, job: Job, device: torch.device, dtype: torch.dtype) -> DecoderTiny:
-    """Raises ModelError for a file that is gone, or whose layers are other ones; Cancelled between tensors."""
+    """Raises ModelError for a file that is gone, whose layers are other ones or have no room; Cancelled between
+    tensors.
+    """
     found = {
         name: tensor
         for stored, tensor in tensors.read(Path(record.path), job).tensors.items()
@@ -44,6 +46,9 @@ def decoder_of(record: ModelRecord, job: Job, device: torch.device, dtype: torch
     try:
         decoder.load_state_dict({name: t.to(device, dtype) for name, t in found.items()}, assign=True)
     except RuntimeError as error:  # names or shapes
+        if is_out_of_memory(error):
+            text = f"There is no memory for the small VAE: {record.path}"
+            raise ModelError(text, "Choose the fast previews.") from error
         text = f"This small VAE has other layers than TAESD: {record.path}"
         raise ModelError(text, "Choose the fast previews, or get another file.") from error
     return decoder.eval().requires_grad_(False)

@@ -114,6 +114,18 @@ def test_without_the_option_or_a_small_vae_the_previews_are_the_fast_ones(engine
         assert {(each.width, each.height) for each in seen} == {(16, 16)}
 
 
+def test_memory_that_is_too_small_for_it_is_not_taken_for_a_fault_of_the_file(
+    engine, fitted, monkeypatch, out
+):
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(DecoderTiny, "load_state_dict", full)
+    _, saved = previews(engine, job_for(record(fitted)), monkeypatch, out, preview="tiny")
+    (mark,) = saved.marks
+    assert "no memory for the small VAE" in mark
+
+
 def test_a_file_that_is_no_small_vae_costs_no_picture_and_is_told(engine, fitted, monkeypatch, out, tmp_path):
     other = tmp_path / "other.safetensors"
     save_file({"1.weight": torch.zeros(64, 4, 3, 3)}, other)

@@ -7,6 +7,7 @@ them on, a kernel that cannot take a shape raises, and no other one runs in its 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,8 @@ _SWITCHES: Mapping[str, tuple[Callable[[bool], None], bool]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
     """`run` answers [batch, heads, tokens, width] for query, key and value of that shape, and a scale or None.
+
+    It is traced where blocks are compiled, and may import nothing: `lacks`, which is asked before, has done that.
 
     `lacks` says why a device does not have it, empty where it may. `loose` is how many times the rounding of the
     precision its answer may be off.
@@ -75,7 +78,7 @@ def _torch_lacks(name: str, device: torch.device) -> str:
 def _xformers(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None
 ) -> torch.Tensor:
-    attend = importlib.import_module("xformers.ops").memory_efficient_attention
+    attend = sys.modules["xformers.ops"].memory_efficient_attention
     heads_last = (each.transpose(1, 2) for each in (query, key, value))
     return attend(*heads_last, scale=scale).transpose(1, 2)
 
@@ -90,7 +93,7 @@ def _xformers_lacks(device: torch.device) -> str:
 
 
 def _sage(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
-    attend = importlib.import_module("sageattention").sageattn
+    attend = sys.modules["sageattention"].sageattn
     return attend(query, key, value, tensor_layout="HND", sm_scale=scale)
 
 

@@ -42,8 +42,13 @@ class _Kind:
             except TorchDynamoException as error:
                 log.warning("%s cannot be compiled", type(block).__name__, exc_info=error)
                 self.failed = reason(error)
-                tell(f"The blocks were drawn without being compiled: {self.failed}.")
+                self.say(tell)
         return self.plain(block, *args, **kwargs)
+
+    def say(self, tell: Tell) -> None:
+        """Of each picture anew, as it took its time."""
+        if self.failed:
+            tell(f"The blocks were drawn without being compiled: {self.failed}.")
 
 
 @cache
@@ -60,6 +65,8 @@ def compiled(denoiser: Any, tell: Tell) -> Iterator[None]:
     names = set(denoiser._repeated_blocks)
     blocks = [module for module in denoiser.modules() if type(module).__name__ in names]
     before = [(block, block.__dict__.get("forward")) for block in blocks]
+    for kind in dict.fromkeys(_kind(type(block), BACKEND) for block in blocks):
+        kind.say(tell)
     with torch._dynamo.config.patch(recompile_limit=_PROGRAMS, accumulated_recompile_limit=8 * _PROGRAMS):
         try:
             for block in blocks:

@@ -29,10 +29,13 @@ class Magnitudes:
 
     known: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
-    def of(self, record: str, denoiser: Any) -> torch.Tensor | None:
-        """None for a model that nobody has measured."""
+    def of(self, record: str, denoiser: Any, calls: int) -> torch.Tensor | None:
+        """For a picture of so many calls of the denoiser; None for a model that nobody has measured.
+
+        Neither has who saw less than half of the calls: one call alone would say that nothing ever changes.
+        """
         config = denoiser.config
-        if record in self.known:
+        if 2 * len(self.known.get(record, ())) >= calls:
             return torch.tensor(self.known[record])
         real = (config.num_layers, config.num_single_layers) == _FLUX_BLOCKS
         return FLUX_MAG_RATIOS.clone() if real else None
@@ -48,12 +51,16 @@ class Caching:
     magnitudes: Magnitudes
     tell: Tell
 
+    def measured(self, denoiser: Any) -> torch.Tensor | None:
+        """How much each call is expected to change, or None."""
+        return self.magnitudes.of(self.record, denoiser, self.calls)
+
 
 @contextmanager
 def step_cache(denoiser: Any, caching: Caching) -> Iterator[None]:
     """For one picture: what was seen of another one is not believed."""
     name, limit = caching.request.speed.step_cache, cache_limit(caching.request)
-    if name == "magcache" and caching.magnitudes.of(caching.record, denoiser) is None:
+    if name == "magcache" and caching.measured(denoiser) is None:
         caching.tell(
             "MagCache measured this model while it drew this picture in full; it works from the next on."
         )
@@ -80,7 +87,7 @@ def _taylorseer(denoiser: Any, caching: Caching, limit: float) -> TaylorSeerCach
 
 
 def _magcache(denoiser: Any, caching: Caching, limit: float) -> MagCacheConfig:
-    ratios = caching.magnitudes.of(caching.record, denoiser)
+    ratios = caching.measured(denoiser)
     return MagCacheConfig(threshold=limit, mag_ratios=ratios, num_inference_steps=caching.calls)
 
 

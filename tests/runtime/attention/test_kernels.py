@@ -96,6 +96,26 @@ def test_sage_takes_heads_before_tokens(given: Tensors, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [("xformers", "xformers.ops", "memory_efficient_attention"), ("sage", "sageattention", "sageattn")],
+)
+def test_a_package_is_called_from_a_compiled_block(name, module, function, given: Tensors, monkeypatch):
+    """Dynamo refuses an import in what it traces, and the block would be drawn as it is."""
+
+    def answer(query, key, value, **_):
+        return 2 * query
+
+    package = ModuleType(module)
+    setattr(package, function, answer)
+    monkeypatch.setitem(sys.modules, module, package)
+    run = BY_ID[name].run
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda q, k, v: run(q, k, v, None), fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*given), 2 * given[0])
+    torch._dynamo.reset()
+
+
 def test_the_processor_has_two_kernels_and_says_why_not_the_others():
     lacks = {kernel.id: kernel.lacks(CPU) for kernel in KERNELS}
     assert [name for name, why in lacks.items() if not why] == ["flash", "math"]

@@ -122,6 +122,19 @@ def test_magcache_measures_a_model_that_nobody_has_measured_and_then_leaves_step
     engine.compute._magnitudes.known.clear()
 
 
+def test_a_picture_of_one_step_is_no_measurement_for_one_of_many(engine):
+    on = Speed(step_cache="magcache")
+    (plain,), _ = drawn(engine, flux())
+    drawn(engine, flux(on, steps=1))
+    (measured,), (saved,) = drawn(engine, flux(on))
+    assert np.array_equal(measured, plain)
+    assert any("MagCache measured this model" in mark for mark in saved.marks)
+    assert len(engine.compute._magnitudes.known[FLUX.id]) == STEPS
+    _, (saved,) = drawn(engine, flux(on, steps=STEPS // 2))
+    assert saved.marks == ()
+    engine.compute._magnitudes.known.clear()
+
+
 def test_a_cancelled_measurement_is_not_kept(engine):
     job = flux(Speed(step_cache="magcache"))
 
