@@ -35,6 +35,7 @@ from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
 from pipelines.runtime.repeating import prepare, repeating
+from pipelines.runtime.speed import compiled
 from pipelines.runtime.speed.quickened import quickened
 from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
@@ -77,6 +78,7 @@ class Compute:
         self._stages: Stages | None = None
         self._models: list[Model] = []  # of the job at hand
         self._magnitudes = Magnitudes()
+        compiled.try_again()
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for

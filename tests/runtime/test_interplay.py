@@ -36,13 +36,13 @@ TOKENS, TEXT = 16, 8
 def by_dynamo_alone(monkeypatch) -> Iterator[None]:
     """What Dynamo traces is what matters here; no program is made of it."""
     monkeypatch.setattr(compiling, "BACKEND", "eager")
-    compiling._kind.cache_clear()
+    compiling._kinds.clear()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     with torch.inference_mode():
         yield
     torch._dynamo.reset()
-    compiling._kind.cache_clear()
+    compiling._kinds.clear()
 
 
 def flux() -> Any:
@@ -227,7 +227,7 @@ def test_a_block_that_cannot_be_compiled_is_drawn_as_it_is_and_told_of_once_a_pi
     def broken(_module, _inputs):
         raise RuntimeError("this machine's compiler is broken")
 
-    compiling._kind.cache_clear()
+    compiling._kinds.clear()
     told = list[str]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "BACKEND", broken)
@@ -240,6 +240,29 @@ def test_a_block_that_cannot_be_compiled_is_drawn_as_it_is_and_told_of_once_a_pi
     assert 1 <= len(first) <= 2  # of each kind of block
     assert "compiler is broken" in told[0]
     assert told == first * 2
+
+
+def test_a_new_engine_tries_again_what_could_not_be_compiled(network):
+    right, told, broken = answer(network), list[str](), [True]
+
+    def backend(module, _inputs):
+        if broken:
+            raise RuntimeError("the disk is full")
+        return module.forward
+
+    compiling._kinds.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "BACKEND", backend)
+        with compiled(network, told.append):
+            answer(network)
+        assert told
+        told.clear()
+        broken.clear()
+        compiling.try_again()
+        torch._dynamo.reset()
+        with compiled(network, told.append):
+            torch.testing.assert_close(answer(network), right)
+    assert not told
 
 
 def test_afterwards_the_blocks_are_as_they_were(network):

@@ -77,7 +77,7 @@ def _field_by_field(data: dict[str, Any], notes: list[str]) -> GenerationRequest
             try:
                 request = GenerationRequest.from_dict({**kept, name: merged})
             except RequestError as error:
-                notes.append(f"Left out: {error.message[:200]}.")
+                notes.append(f"Left out: {error.message[:200].rstrip('.')}.")
             else:
                 kept[name] = merged
     return request

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,9 +51,20 @@ class _Kind:
             tell(f"The blocks were drawn without being compiled: {self.failed}.")
 
 
-@cache
+_kinds: dict[tuple[type[nn.Module], str], _Kind] = {}
+
+
 def _kind(of: type[nn.Module], backend: str) -> _Kind:
-    return _Kind(of, backend)
+    key = (of, backend)
+    if key not in _kinds:
+        _kinds[key] = _Kind(of, backend)
+    return _kinds[key]
+
+
+def try_again() -> None:
+    """A new engine may have what the one before lacked: room on the disk, or another kernel of attention."""
+    for kind in _kinds.values():
+        kind.failed = ""
 
 
 @contextmanager

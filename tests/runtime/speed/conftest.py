@@ -14,8 +14,8 @@ from pipelines.runtime.speed import compiled, compiler
 def by_dynamo_alone(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(compiled, "BACKEND", "eager")
     monkeypatch.setattr(compiler, "why_not", lambda device: "")
-    compiled._kind.cache_clear()
+    compiled._kinds.clear()
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
-    compiled._kind.cache_clear()
+    compiled._kinds.clear()
