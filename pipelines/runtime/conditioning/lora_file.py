@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import diffusers
-from peft.utils.other import get_pattern_key
 
 from pipelines.library.detect.lora import HALVES
 from pipelines.runtime.conditioning.tensors import Content, Tensors
-from pipelines.spec.errors import ModelError
+from pipelines.spec.errors import ModelError, shortened
 from pipelines.spec.families.base import Family, Task
 
 A, B = ".lora_A.weight", ".lora_B.weight"
@@ -61,6 +60,7 @@ def _peft_name(name: str, denoiser: bool) -> str:
 _OLD = re.compile(r"\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 _NEW = re.compile(r"\.(?:lora|lora_linear_layer)\.(down|up)\.weight$")
 _PEFT = {"down": A, "up": B}
+_NO_NAME = set("*+?[](){}|\\^$")
 
 
 def _without_alpha(content: Content) -> Tensors:
@@ -92,6 +92,22 @@ def _peft_scale(config: dict[str, Any], base: str, rank: int) -> float:
     own = {k.removeprefix(f"{part}."): v for k, v in config.items() if k.startswith(f"{part}.")}
     if "lora_alpha" not in own:
         return 1.0
-    pattern = own.get("alpha_pattern") or {}
-    alpha = pattern.get(get_pattern_key(list(pattern), name), own["lora_alpha"])
+    patterns = own.get("alpha_pattern")
+    of_layer = patterns.items() if isinstance(patterns, dict) else ()
+    alpha = next((alpha for key, alpha in of_layer if _is_of(key, name)), own["lora_alpha"])
+    if not isinstance(alpha, int | float):
+        raise ModelError(f"The LoRA's alpha '{shortened(str(alpha))}' is no number.", "Save it again.")
     return float(alpha) / (math.sqrt(rank) if own.get("use_rslora") else rank)
+
+
+def _is_of(key: str, name: str) -> bool:
+    """Whether the layer is one that a key of peft's patterns means: its name, or the end of it.
+
+    peft takes the key for a regular expression, which out of a foreign file could run for ever; names are what there is
+    in LoRAs. Raises ModelError for anything else.
+    """
+    plain = key.removeprefix("^").removesuffix("$").replace("\\.", ".")
+    if not set(plain).isdisjoint(_NO_NAME):
+        text = f"The LoRA's alpha_pattern '{shortened(key)}' is no name of a layer."
+        raise ModelError(text, "Save it again with an alpha for each layer.")
+    return name == plain or (not key.startswith("^") and name.endswith(f".{plain}"))
