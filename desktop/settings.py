@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -58,10 +58,13 @@ def _text(value: Any) -> str:
     return value
 
 
-def _theme(value: Any) -> str:
-    if value not in THEMES:
-        raise ValueError(f"must be one of {', '.join(THEMES)}")
-    return value
+def _one_of(known: Sequence[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return value
+
+    return read
 
 
 def _folder(value: Any) -> str:
@@ -79,24 +82,6 @@ def _folders(value: Any) -> tuple[str, ...]:
 def _device(value: Any) -> str:
     if not isinstance(value, str) or not is_device(value):
         raise ValueError(f"must be one of {KNOWN}")
-    return value
-
-
-def _dtype(value: Any) -> str:
-    if value not in DTYPES:
-        raise ValueError(f"must be one of {', '.join(DTYPES)}")
-    return value
-
-
-def _attention(value: Any) -> str:
-    if value not in NAMES:
-        raise ValueError(f"must be one of {', '.join(NAMES)}")
-    return value
-
-
-def _preview(value: Any) -> str:
-    if value not in PREVIEWS:
-        raise ValueError(f"must be one of {', '.join(PREVIEWS)}")
     return value
 
 
@@ -123,15 +108,15 @@ def _request(value: Any) -> GenerationRequest | None:
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
-    "theme": _theme,
+    "theme": _one_of(THEMES),
     "output_dir": _folder,
     "model_folders": _folders,
     "device": _device,
-    "dtype": _dtype,
-    "attention": _attention,
+    "dtype": _one_of(DTYPES),
+    "attention": _one_of(NAMES),
     "deterministic": _flag,
     "threads": _threads,
-    "preview": _preview,
+    "preview": _one_of(PREVIEWS),
     "filename_pattern": _text,
     "load_limit_s": _seconds,
     "step_limit_s": _seconds,
