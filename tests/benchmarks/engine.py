@@ -21,7 +21,7 @@ from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 from tests.benchmarks.bare import bare_picture, bare_pipeline
 from tests.benchmarks.lane import Lane, Told
-from tests.benchmarks.models import NARROW, job_for, record_of, request_for, write_sd
+from tests.benchmarks.models import TINY, job_for, record_of, request_for, write_sd
 from tests.benchmarks.pairs import Interval, Pairs, Sample, bootstrap, in_turns, warm_up
 from tests.benchmarks.rows import Goal, Row, measured
 from tests.benchmarks.terms import Terms
@@ -140,7 +140,7 @@ def _step_row(terms: Terms, folder: Path) -> Row:
 
 def _added_row(terms: Terms, folder: Path) -> Row:
     """Of a network that computes little: what a step of a larger one takes varies by more than is added to it."""
-    pairs = _step_pairs(terms, folder, write_sd(folder / "models" / "narrow", NARROW))
+    pairs = _step_pairs(terms, folder, write_sd(folder / "models" / "tiny", TINY))
     cpu, bare_cpu = pairs.middles("cpu")
     return measured(
         "engine.step_cpu",
@@ -151,7 +151,7 @@ def _added_row(terms: Terms, folder: Path) -> Row:
         baseline=bare_cpu * 1e3,
         n=len(pairs),
         goal=Goal(sign="<=", bound=0.5, of="difference"),
-        note="all blocks of SD 1.x, 16 to 32 wide; progress events, cancel checks and previews; pixels equal",
+        note="a tiny model; progress events, cancel checks and previews; pixels equal",
     )
 
 
