@@ -30,7 +30,7 @@ from pipelines.workshop.unpickle import unpickle
 from pipelines.workshop.unpickle_child import Refused, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
-HOSTILE = Path("/work/shared/acceptance/hostile")
+HOSTILE = Path(__file__).resolve().parents[3] / "shared" / "acceptance" / "hostile"
 W = torch.arange(12, dtype=torch.float32).reshape(3, 4)
 
 
