@@ -72,7 +72,8 @@ class Banner(QFrame):
         super().paintEvent(event)
         left = 0 if self.isLeftToRight() else self.width() - _STRIPE
         stripe = QRect(left, 0, _STRIPE, self.height())
-        QPainter(self).fillRect(stripe, self.palette().color(TONE_ROLES[self._tone]))
+        with QPainter(self) as painter:
+            painter.fillRect(stripe, self.palette().color(TONE_ROLES[self._tone]))
 
     def text(self) -> str:
         return self._text.text()

@@ -62,17 +62,17 @@ class Choice(QComboBox):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QStylePainter(self)
-        option = QStyleOptionComboBox()
-        self.initStyleOption(option)
-        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-        # With a style sheet Qt cuts a long text off without saying so.
-        room = self.width() - _CHEVRON - 6 * XS
-        text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
-        option.currentText = self.fontMetrics().elidedText(  # pyright: ignore[reportAttributeAccessIssue]
-            text, Qt.TextElideMode.ElideRight, room
-        )
-        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
-        painter.end()
+        with painter:
+            option = QStyleOptionComboBox()
+            self.initStyleOption(option)
+            painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+            # With a style sheet Qt cuts a long text off without saying so.
+            room = self.width() - _CHEVRON - 6 * XS
+            text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
+            option.currentText = self.fontMetrics().elidedText(  # pyright: ignore[reportAttributeAccessIssue]
+                text, Qt.TextElideMode.ElideRight, room
+            )
+            painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         size = _CHEVRON
         left = self.width() - size - 2 * XS if self.isLeftToRight() else 2 * XS
         _paint_chevron(self, "chevron-down", QRect(left, (self.height() - size) // 2, size, size))
@@ -87,11 +87,10 @@ class Check(QCheckBox):
             option = QStyleOptionButton()
             self.initStyleOption(option)
             box = self.style().subElementRect(QStyle.SubElement.SE_CheckBoxIndicator, option, self)
-            painter = QPainter(self)
-            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-            colour = self.palette().color(QPalette.ColorRole.HighlightedText).name()
-            paint_icon(painter, "check", box.adjusted(1, 1, -1, -1), colour)
-            painter.end()
+            with QPainter(self) as painter:
+                painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+                colour = self.palette().color(QPalette.ColorRole.HighlightedText).name()
+                paint_icon(painter, "check", box.adjusted(1, 1, -1, -1), colour)
 
 
 class NumberField(QSpinBox):
@@ -207,7 +206,6 @@ def _paint_arrows(box: QAbstractSpinBox) -> None:
 def _paint_chevron(widget: QWidget, drawing: str, rect: QRect) -> None:
     active = QPalette.ColorGroup.Active if widget.isEnabled() else QPalette.ColorGroup.Disabled
     colour = widget.palette().color(active, QPalette.ColorRole.PlaceholderText)
-    painter = QPainter(widget)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    paint_icon(painter, drawing, QRectF(rect), colour.name())
-    painter.end()
+    with QPainter(widget) as painter:
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        paint_icon(painter, drawing, QRectF(rect), colour.name())

@@ -26,6 +26,6 @@ class Drawing(QWidget):
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        paint_icon(painter, self._name, self.rect(), self.palette().color(self.foregroundRole()).name())
+        with QPainter(self) as painter:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            paint_icon(painter, self._name, self.rect(), self.palette().color(self.foregroundRole()).name())

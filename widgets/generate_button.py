@@ -79,16 +79,18 @@ class GenerateButton(QPushButton):
         return QFontMetrics(sized(font, TextSize.TITLE, bold=True)), QFontMetrics(sized(font, TextSize.SMALL))
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        body = QRectF(self.rect()).adjusted(RING, RING, -RING, -RING)
-        shape = QPainterPath()
-        shape.addRoundedRect(body, RADIUS, RADIUS)
-        self._paint_ground(painter, shape, body)
-        self._paint_text(painter, self._colour())
-        if self.hasFocus():
-            painter.setPen(QPen(self.palette().color(Role.WindowText), 2))  # the accent is the button's own
-            painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), RADIUS + 1, RADIUS + 1)
+        with QPainter(self) as painter:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            body = QRectF(self.rect()).adjusted(RING, RING, -RING, -RING)
+            shape = QPainterPath()
+            shape.addRoundedRect(body, RADIUS, RADIUS)
+            self._paint_ground(painter, shape, body)
+            self._paint_text(painter, self._colour())
+            if self.hasFocus():
+                painter.setPen(
+                    QPen(self.palette().color(Role.WindowText), 2)
+                )  # the accent is the button's own
+                painter.drawRoundedRect(QRectF(self.rect()).adjusted(1, 1, -1, -1), RADIUS + 1, RADIUS + 1)
 
     def _colour(self) -> QColor:
         """'Cancelling…' tells what goes on: it is read, so it is not greyed."""

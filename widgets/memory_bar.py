@@ -33,17 +33,17 @@ class MemoryBar(QWidget):
         return QSize(24, 6)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setPen(Qt.PenStyle.NoPen)
-        body = QRectF(0, (self.height() - 6) / 2, self.width(), 6)
-        painter.setBrush(self.palette().color(QPalette.ColorRole.Mid))
-        painter.drawRoundedRect(body, 3, 3)
-        role = TONE_ROLES[Tone.ERROR] if self.too_much else QPalette.ColorRole.Highlight
-        painter.setBrush(self.palette().color(QPalette.ColorGroup.Active, role))
-        share = min(1.0, self._part / self._whole)
-        if share > 0:
-            painter.drawRoundedRect(QRectF(0, body.y(), max(6.0, body.width() * share), 6), 3, 3)
-        if self.too_much:
-            painter.setBrush(self.palette().color(QPalette.ColorRole.WindowText))
-            painter.drawRect(QRectF(body.width() * self._whole / self._part - 1, body.y() - 2, 2, 10))
+        with QPainter(self) as painter:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            painter.setPen(Qt.PenStyle.NoPen)
+            body = QRectF(0, (self.height() - 6) / 2, self.width(), 6)
+            painter.setBrush(self.palette().color(QPalette.ColorRole.Mid))
+            painter.drawRoundedRect(body, 3, 3)
+            role = TONE_ROLES[Tone.ERROR] if self.too_much else QPalette.ColorRole.Highlight
+            painter.setBrush(self.palette().color(QPalette.ColorGroup.Active, role))
+            share = min(1.0, self._part / self._whole)
+            if share > 0:
+                painter.drawRoundedRect(QRectF(0, body.y(), max(6.0, body.width() * share), 6), 3, 3)
+            if self.too_much:
+                painter.setBrush(self.palette().color(QPalette.ColorRole.WindowText))
+                painter.drawRect(QRectF(body.width() * self._whole / self._part - 1, body.y() - 2, 2, 10))

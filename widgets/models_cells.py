@@ -85,9 +85,8 @@ class ModelsCells(QStyledItemDelegate):
             drawing = QPixmap(round(_SIDE * scale), round(_SIDE * scale))
             drawing.setDevicePixelRatio(scale)
             drawing.fill(Qt.GlobalColor.transparent)
-            own = QPainter(drawing)
-            own.setRenderHint(QPainter.RenderHint.Antialiasing)
-            paint_icon(own, name, QRectF(0, 0, _SIDE, _SIDE), colour)
-            own.end()
+            with QPainter(drawing) as own:
+                own.setRenderHint(QPainter.RenderHint.Antialiasing)
+                paint_icon(own, name, QRectF(0, 0, _SIDE, _SIDE), colour)
             self._drawings[name, colour, scale] = drawing
         painter.drawPixmap(at, drawing)

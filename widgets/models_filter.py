@@ -42,11 +42,12 @@ class SearchField(QLineEdit):
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         left = S if self.isLeftToRight() else self.width() - _GLASS - S
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        place = QRectF(left, (self.height() - _GLASS) / 2, _GLASS, _GLASS)
-        paint_icon(painter, "search", place, self.palette().color(QPalette.ColorRole.PlaceholderText).name())
-        painter.end()
+        with QPainter(self) as painter:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            place = QRectF(left, (self.height() - _GLASS) / 2, _GLASS, _GLASS)
+            paint_icon(
+                painter, "search", place, self.palette().color(QPalette.ColorRole.PlaceholderText).name()
+            )
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape and self.text():

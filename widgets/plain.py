@@ -107,8 +107,8 @@ class ElidedLabel(Label):
         return QSize(self.fontMetrics().averageCharWidth() * 4, super().minimumSizeHint().height())
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        painter = QPainter(self)
-        line = " ".join(self.text().split())
-        shown = self.fontMetrics().elidedText(line, self._mode, self.width())
-        painter.setPen(self.palette().color(self.foregroundRole()))
-        painter.drawText(self.rect(), self.alignment() | Qt.TextFlag.TextSingleLine, shown)
+        with QPainter(self) as painter:
+            line = " ".join(self.text().split())
+            shown = self.fontMetrics().elidedText(line, self._mode, self.width())
+            painter.setPen(self.palette().color(self.foregroundRole()))
+            painter.drawText(self.rect(), self.alignment() | Qt.TextFlag.TextSingleLine, shown)

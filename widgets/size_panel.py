@@ -143,16 +143,18 @@ class AspectButton(QToolButton):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        role = QPalette.ColorRole.Highlight if self.isChecked() else QPalette.ColorRole.PlaceholderText
-        painter.setPen(QPen(self.palette().color(role), 1.6))
-        longest = max(self.aspect.width, self.aspect.height)
-        width, height = 16 * self.aspect.width / longest, 16 * self.aspect.height / longest
-        centre = self.rect().center()
-        painter.drawRoundedRect(QRectF(centre.x() - width / 2 + 0.5, 13 - height / 2, width, height), 2, 2)
-        metrics = self._caption_metrics()
-        if metrics.horizontalAdvance(self.aspect.name) <= self.width() - 2:
-            painter.setFont(sized(QApplication.font(), TextSize.SMALL))
-            bottom = self.rect().adjusted(0, 24, 0, -2)
-            painter.drawText(bottom, Qt.AlignmentFlag.AlignCenter, self.aspect.name)
+        with QPainter(self) as painter:
+            painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+            role = QPalette.ColorRole.Highlight if self.isChecked() else QPalette.ColorRole.PlaceholderText
+            painter.setPen(QPen(self.palette().color(role), 1.6))
+            longest = max(self.aspect.width, self.aspect.height)
+            width, height = 16 * self.aspect.width / longest, 16 * self.aspect.height / longest
+            centre = self.rect().center()
+            painter.drawRoundedRect(
+                QRectF(centre.x() - width / 2 + 0.5, 13 - height / 2, width, height), 2, 2
+            )
+            metrics = self._caption_metrics()
+            if metrics.horizontalAdvance(self.aspect.name) <= self.width() - 2:
+                painter.setFont(sized(QApplication.font(), TextSize.SMALL))
+                bottom = self.rect().adjusted(0, 24, 0, -2)
+                painter.drawText(bottom, Qt.AlignmentFlag.AlignCenter, self.aspect.name)
