@@ -18,6 +18,8 @@ STARTED = "EMULSION_BENCH_STARTED_NS"  # time.perf_counter_ns() of the parent, j
 def run_child(probe: str, *args: str, timeout_s: float = 600.0) -> dict[str, Any]:
     """Runs `tests/benchmarks/probes/PROBE.py` offscreen, offline and with settings of its own.
 
+    Bytecode is kept as it is on a user's machine: where it is not, every start compiles all sources of the program
+    anew, and the times are those of the compiler.
     Raises RuntimeError with the end of its stderr when it fails or prints no JSON.
     """
     with tempfile.TemporaryDirectory(prefix="emulsion-bench-") as home:
@@ -28,6 +30,7 @@ def run_child(probe: str, *args: str, timeout_s: float = 600.0) -> dict[str, Any
             "PYTHONPATH": str(ROOT),
         }
         command = [sys.executable, "-m", f"tests.benchmarks.probes.{probe}", *args]
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         environment[STARTED] = str(time.perf_counter_ns())
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s
