@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+SWITCH_S = 0.001  # the engine's thread hands the GIL back sooner, so the window stalls less
 HEADLESS = "python main.py generate --help tells how to make pictures without a window."
 
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] = ()) -> int:
         if "PySide6" not in str(error) and "lib" not in str(error):
             raise
         return _refuse(f"Qt cannot be loaded: {error}")
-    sys.setswitchinterval(0.001)  # the engine's thread hands the GIL back sooner, so the window stalls less
+    sys.setswitchinterval(SWITCH_S)
     return process.run(list(argv))
 
 

@@ -79,32 +79,47 @@ class Shown:
     states: Counter[State] = field(default_factory=Counter)
 
 
-def filtered(
-    entries: Sequence[Entry], order: Iterable[int], wanted: ModelFilter, favourites: Set[str]
-) -> Shown:
+class Listed:
+    """Entries, and what a filter asks of them in lists: a loop over 10,000 objects takes 40 ms, over lists of them 5.
+
+    Kinds and states are their places in `_KINDS` and `_STATES`, as an enum's member takes long to hash.
+    """
+
+    def __init__(self, entries: Sequence[Entry] = ()) -> None:
+        self.entries = entries
+        self.paths = [entry.record.path for entry in entries]
+        self.searches = [entry.search for entry in entries]
+        self.kinds = [_AT_KIND[entry.record.kind] for entry in entries]
+        self.families = [entry.family for entry in entries]
+        self.states = [_AT_STATE[entry.record.state] for entry in entries]
+
+
+_KINDS, _STATES = tuple(Kind), tuple(State)
+_AT_KIND = {kind: at for at, kind in enumerate(_KINDS)}
+_AT_STATE = {state: at for at, state in enumerate(_STATES)}
+
+
+def filtered(listed: Listed, order: Iterable[int], wanted: ModelFilter, favourites: Set[str]) -> Shown:
     """The entries that `wanted` lets through, in `order`; `favourites` are paths."""
-    words = wanted.text.lower().split()
-    kinds: list[Kind] = []
-    names: list[str] = []
-    states: list[State] = []
-    shown = Shown()
-    for at in order:
-        entry = entries[at]
-        if words and not all(word in entry.search for word in words):
-            continue
-        record = entry.record
-        if wanted.favourites and record.path not in favourites:
-            continue
-        kind = wanted.kind is None or record.kind is wanted.kind
-        family = not wanted.family or entry.family == wanted.family
-        state = wanted.state is None or record.state is wanted.state
-        if kind and family:
-            states.append(record.state)
-        if kind and state:
-            names.append(entry.family)
-        if family and state:
-            kinds.append(record.kind)
-            if kind:
-                shown.rows.append(at)
-    shown.kinds, shown.families, shown.states = Counter(kinds), Counter(names), Counter(states)
-    return shown
+    rows = list(order)
+    for word in wanted.text.lower().split():
+        searches = listed.searches
+        rows = [at for at in rows if word in searches[at]]
+    if wanted.favourites:
+        rows = [at for at in rows if listed.paths[at] in favourites]
+    kind = None if wanted.kind is None else _KINDS.index(wanted.kind)
+    state = None if wanted.state is None else _STATES.index(wanted.state)
+    of_kind = _only(rows, listed.kinds, kind)
+    of_both = _only(of_kind, listed.families, wanted.family or None)
+    kinds = _only(_only(rows, listed.families, wanted.family or None), listed.states, state)
+    families, states = _only(of_kind, listed.states, state), of_both
+    return Shown(
+        rows=_only(of_both, listed.states, state),
+        kinds=Counter({_KINDS[at]: n for at, n in Counter(map(listed.kinds.__getitem__, kinds)).items()}),
+        families=Counter(map(listed.families.__getitem__, families)),
+        states=Counter({_STATES[at]: n for at, n in Counter(map(listed.states.__getitem__, states)).items()}),
+    )
+
+
+def _only(rows: list[int], values: Sequence[object], wanted: object) -> list[int]:
+    return rows if wanted is None else [at for at in rows if values[at] == wanted]

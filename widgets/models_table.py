@@ -13,7 +13,7 @@ from pipelines.spec.model_note import NO_NOTE, ModelNote
 from pipelines.spec.record import State
 from widgets.icons import icon
 from widgets.metrics import TONE_ROLES
-from widgets.model_entries import Entry, ModelFilter, Shown, filtered
+from widgets.model_entries import Entry, Listed, ModelFilter, Shown, filtered
 from widgets.model_texts import STATE_MARKS
 from widgets.plain import plain_tooltip
 
@@ -55,6 +55,9 @@ class ModelsTable(QAbstractTableModel):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._entries: Sequence[Entry] = ()
+        self._listed = Listed()
+        self._keys: dict[int, list[Any]] = {}  # of each column, once it was asked for
+        self._by_name: list[int] = []
         self._notes: Mapping[str, ModelNote] = {}
         self._favourites: set[str] = set()
         self._filter = ModelFilter()
@@ -71,8 +74,10 @@ class ModelsTable(QAbstractTableModel):
     # what is in it
 
     def set_entries(self, entries: Sequence[Entry]) -> None:
-        self._entries = entries
-        self._at = {entry.record.path: at for at, entry in enumerate(entries)}
+        self._entries, self._listed = entries, Listed(entries)
+        self._at = {path: at for at, path in enumerate(self._listed.paths)}
+        self._keys = {}
+        self._by_name = sorted(range(len(entries)), key=self._keys_of(NAME).__getitem__)
         self._sort()
         self._show()
 
@@ -105,24 +110,24 @@ class ModelsTable(QAbstractTableModel):
         return self._column, self._way
 
     def _sort(self) -> None:
-        names = [COLUMNS[NAME].key(entry) for entry in self._entries]
-        order = sorted(range(len(self._entries)), key=names.__getitem__)
         down = self._way == Qt.SortOrder.DescendingOrder
+        self._order = list(self._by_name)
         if self._column != NAME:
-            keys = [self._key(entry) for entry in self._entries]
-            order.sort(key=keys.__getitem__, reverse=down)
+            self._order.sort(key=self._keys_of(self._column).__getitem__, reverse=down)
         elif down:
-            order.reverse()
-        self._order = order
+            self._order.reverse()
 
-    def _key(self, entry: Entry) -> Any:
-        if self._column == STAR:
-            return entry.record.path not in self._favourites
-        return COLUMNS[self._column].key(entry)
+    def _keys_of(self, column: int) -> list[Any]:
+        if column == STAR:
+            return [path not in self._favourites for path in self._listed.paths]
+        if column not in self._keys:
+            key = COLUMNS[column].key
+            self._keys[column] = [key(entry) for entry in self._entries]
+        return self._keys[column]
 
     def _show(self) -> None:
         self.beginResetModel()
-        self.shown = filtered(self._entries, self._order, self._filter, self._favourites)
+        self.shown = filtered(self._listed, self._order, self._filter, self._favourites)
         self.endResetModel()
         self.changed.emit(self.shown)
 

@@ -17,7 +17,7 @@ from pipelines.spec.request import Sampling, Size
 from tests.widgets.test_every_widget import CONTROLS, MARKUP, own
 from widgets.model_choice import ModelChoice
 from widgets.model_choices import FAVOURITES, ID, OTHERS, RECENT
-from widgets.model_entries import ModelFilter, entries_of, filtered
+from widgets.model_entries import Listed, ModelFilter, entries_of, filtered
 from widgets.model_panel import ModelPanel
 from widgets.model_texts import can_draw, count_text, family_name, sentence, size_text
 from widgets.models_page import ModelsPage
@@ -94,12 +94,13 @@ def test_a_search_for_a_hostile_name_finds_itself(page, title):
 
 def test_kind_family_and_state_choose_and_their_counts_are_true():
     entries = entries_of(many(1000))
+    listed = Listed(entries)
     for wanted in (
         ModelFilter(kind=Kind.LORA),
         ModelFilter(family="SDXL", state=State.READY),
         ModelFilter(text="fox", family="SD 1.x", kind=Kind.VAE, state=State.BROKEN),
     ):
-        shown = filtered(entries, range(len(entries)), wanted, set())
+        shown = filtered(listed, range(len(entries)), wanted, set())
         assert shown.rows == [
             at
             for at, e in enumerate(entries)
@@ -109,11 +110,11 @@ def test_kind_family_and_state_choose_and_their_counts_are_true():
             and wanted.state in (None, e.record.state)
         ]
         for kind, count in shown.kinds.items():
-            assert len(filtered(entries, range(1000), replace(wanted, kind=kind), set()).rows) == count
+            assert len(filtered(listed, range(1000), replace(wanted, kind=kind), set()).rows) == count
         for family, count in shown.families.items():
-            assert len(filtered(entries, range(1000), replace(wanted, family=family), set()).rows) == count
+            assert len(filtered(listed, range(1000), replace(wanted, family=family), set()).rows) == count
         for state, count in shown.states.items():
-            assert len(filtered(entries, range(1000), replace(wanted, state=state), set()).rows) == count
+            assert len(filtered(listed, range(1000), replace(wanted, state=state), set()).rows) == count
 
 
 def test_the_choices_of_the_page_filter_and_go_back(page):

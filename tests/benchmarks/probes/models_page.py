@@ -14,6 +14,7 @@ from pathlib import Path
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
+from desktop.app import SWITCH_S
 from desktop.application import Application
 from tests.benchmarks.children import answer
 from tests.benchmarks.probes.ticker import RunQueue, Ticker
@@ -57,5 +58,6 @@ def main(count: int) -> None:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(SWITCH_S)
     app = QApplication(sys.argv[:1])
     main(int(sys.argv[1]))
