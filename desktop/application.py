@@ -78,6 +78,8 @@ class Application(QObject):
         self._places, self._make_factory = places, make_factory
         self.settings = SettingsFile(places.config / "settings.json")
         self.settings.load()
+        if isinstance(app := QApplication.instance(), QApplication):
+            theme.set_style(app)
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
         self.bridge = EngineBridge(make_factory(self.engine_options()), self)
@@ -128,7 +130,7 @@ class Application(QObject):
         self._connect()
         self.window.use(self.session, self.pictures)
         self.window.restore_layout(value.geometry, value.docks)
-        self._show_theme()
+        self._show_theme()  # last: with a style sheet each change of a widget costs twice as much
 
     def engine_options(self) -> EngineOptions:
         value = self.settings.value
@@ -189,7 +191,6 @@ class Application(QObject):
         if self._started or self._closed:
             return
         self._started = True
-        self.bridge.start()
         self.tasks.run(lambda: open_store(self._places.data), self._store_opened)
         self.models.scan()
         self.preflight.start()
@@ -226,11 +227,14 @@ class Application(QObject):
             self._offer_unfinished()
 
     def _store_opened(self, store: JobStore | None) -> None:
+        """Only now the engine starts: three threads that import at once leave the window too few turns."""
         self.store = store
         if store is None:
             self.notifications.warning("The queue cannot be kept on disk; pictures are made all the same.")
-            return
-        self.bridge.use_store(store)
+        else:
+            self.bridge.use_store(store)
+        if not self.bridge.started:  # other settings may have started it
+            self.bridge.start()
         self._offer_unfinished()
 
     def _offer_unfinished(self) -> None:

@@ -15,7 +15,6 @@ from PySide6.QtCore import QObject, QUrl, Signal, Slot
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QDialog, QVBoxLayout, QWidget
 
-from desktop.dialogs.download import Ask, DownloadDialog
 from desktop.notifications import Notifications
 from desktop.settings import SettingsFile
 from desktop.tasks import Tasks
@@ -25,6 +24,7 @@ from pipelines.spec.errors import Cancelled
 from widgets.downloads_panel import DownloadsPanel
 
 if TYPE_CHECKING:
+    from desktop.dialogs.download import Ask, DownloadDialog
     from pipelines.library.download.control import Control
     from pipelines.library.download.hosts import Hosts
     from pipelines.library.download.lane import Lane
@@ -115,6 +115,8 @@ class Downloads(QObject):
             self._dialog.raise_()
             return
         parent = self.panel.window() if self.panel.isVisible() else self._window
+        from desktop.dialogs.download import DownloadDialog
+
         dialog = self._dialog = DownloadDialog(self._folders(), source, parent)
         dialog.lookRequested.connect(self._look)
         dialog.downloadRequested.connect(self._begin)

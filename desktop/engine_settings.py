@@ -6,7 +6,6 @@ from dataclasses import asdict, fields
 
 from PySide6.QtCore import QObject, Signal, Slot
 
-from desktop.dialogs.engine_dialog import EngineDialog
 from desktop.engine_bridge import EngineBridge
 from desktop.main_window import MainWindow
 from desktop.session import Session
@@ -41,6 +40,8 @@ class EngineSettings(QObject):
 
     @Slot()
     def show(self) -> None:
+        from desktop.dialogs.engine_dialog import EngineDialog
+
         dialog = EngineDialog(self.value(), self._machine, self._session.state.busy, self._window)
         dialog.chosen.connect(self.set)
         dialog.open()

@@ -1,4 +1,4 @@
-"""`HelpPages`: the log and what the program runs on, each in a dialog."""
+"""`HelpPages`: the log and what the program runs on, each in a dialog that is imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Slot
 
-from desktop.dialogs.about import AboutDialog, parts
-from desktop.dialogs.log_view import LogDialog, tail
 from desktop.main_window import MainWindow
 from desktop.notifications import Notifications
 from desktop.session import Session
@@ -34,6 +32,8 @@ class HelpPages(QObject):
         if path is None:
             self._notifications.info("There is no log: its folder cannot be written to.")
             return
+        from desktop.dialogs.log_view import LogDialog, tail
+
         self._tasks.run(
             lambda: tail(path),
             lambda text: LogDialog(path, text, self._window).open(),
@@ -43,9 +43,12 @@ class HelpPages(QObject):
 
     @Slot()
     def show_about(self) -> None:
+        from desktop.dialogs.about import parts
+
         self._tasks.run(parts, self._open_about, self._notifications.failure, "about")
 
     def _open_about(self, found: list[tuple[str, str]]) -> None:
+        from desktop.dialogs.about import AboutDialog
         from pipelines.library.version import program
 
         facts = [

@@ -10,7 +10,6 @@ from pathlib import Path
 from PySide6.QtCore import QObject, QTimer, QUrl, Signal, Slot
 from PySide6.QtGui import QDesktopServices
 
-from desktop.dialogs.model_folders import ModelFolders
 from desktop.hashing import Hashing
 from desktop.main_window import MainWindow
 from desktop.model_lookup import Scanned, facts_of_model, folder_to_open, scanned
@@ -228,6 +227,8 @@ class Models(QObject):
 
     @Slot()
     def choose_folders(self) -> None:
+        from desktop.dialogs.model_folders import ModelFolders
+
         fixed = tuple(str(root) for root in self._roots)
         paths = tuple(self._by_path)
         dialog = ModelFolders(fixed, self._settings.value.model_folders, paths, self._window)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
-from desktop.dialogs.bug import BugDialog
 from pipelines.spec.errors import EngineError, shortened
 from widgets.banner import Banner
 from widgets.metrics import Tone
+
+if TYPE_CHECKING:
+    from desktop.dialogs.bug import BugDialog
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,8 @@ class Notifications(QObject):
         self._known.add(key)
         self.bugSeen.emit()
         if self._dialog is None and len(self._known) <= MAX_DIALOGS:
+            from desktop.dialogs.bug import BugDialog
+
             self._dialog = BugDialog(summary, self._log_file, self._window)
             self._dialog.finished.connect(self._dialog_closed)
             self._dialog.open()

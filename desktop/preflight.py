@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from desktop.engine_bridge import EngineBridge, planned
@@ -151,6 +150,8 @@ class Preflight(QObject):
             self.plan()
 
     def _memory(self) -> Memory:
+        import psutil  # not before the first paint
+
         found = psutil.virtual_memory()
         ram = Room(total=found.total, free=found.available, ours=psutil.Process().memory_info().rss)
         engine = self._engine

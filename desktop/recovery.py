@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Slot
 from PySide6.QtWidgets import QWidget
 
-from desktop.dialogs.recovered import RecoveredDialog
 from desktop.notifications import Notifications
 from desktop.session import Session
 from desktop.tasks import Tasks
@@ -51,6 +50,8 @@ class Recovery(QObject):
             self._notifications.warning(text, "Show", partial(self._show, interrupted, waiting))
 
     def _show(self, interrupted: list[StoredJob], waiting: list[StoredJob]) -> None:
+        from desktop.dialogs.recovered import RecoveredDialog
+
         dialog = RecoveredDialog(interrupted, waiting, self._window)
         dialog.again.connect(self._again)
         dialog.forget.connect(self._forget)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 from PySide6.QtCore import Qt
@@ -65,9 +65,13 @@ _ROLES: dict[QPalette.ColorRole, str] = {
 _GREYED = (Role.WindowText, Role.Text, Role.ButtonText, Role.PlaceholderText, Role.HighlightedText)
 
 
-def apply(app: QApplication, theme: Theme) -> None:
-    """Sets style, palette and style sheet of the whole application; may be called again at any time."""
+def set_style(app: QApplication) -> None:
+    """To be called before there are widgets: each would be prepared for it anew."""
     app.setStyle("Fusion")
+
+
+def apply(app: QApplication, theme: Theme) -> None:
+    """Sets palette and style sheet of the whole application; may be called again at any time."""
     app.setPalette(palette(theme))
     app.setStyleSheet(style_sheet(theme))
 
@@ -96,5 +100,5 @@ def style_sheet(theme: Theme) -> str:
     """theme.qss with the colours of the table and the distances of `widgets.metrics` put in."""
     names = {name: colour(name, theme) for name in COLOURS}
     names |= {"radius": f"{RADIUS}px", "xs": f"{XS}px", "s": f"{S}px", "m": f"{M}px"}
-    sheet = files("desktop").joinpath("theme.qss").read_text(encoding="utf-8")
+    sheet = Path(__file__).with_name("theme.qss").read_text(encoding="utf-8")
     return Template(sheet).substitute(names)

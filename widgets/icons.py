@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
+from pathlib import Path
 
 from PySide6.QtCore import QByteArray, QPoint, QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QGuiApplication, QIcon, QIconEngine, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 
 Role = QPalette.ColorRole
+_DRAWINGS = Path(__file__).parents[1] / "assets" / "icons"
 
 
 def icon(name: str, role: Role = Role.ButtonText) -> QIcon:
@@ -24,7 +25,7 @@ def paint_icon(painter: QPainter, name: str, rect: QRect | QRectF, colour: str) 
 
 @lru_cache(maxsize=256)
 def _renderer(name: str, colour: str) -> QSvgRenderer:
-    source = files("assets").joinpath("icons", f"{name}.svg").read_text(encoding="utf-8")
+    source = (_DRAWINGS / f"{name}.svg").read_text(encoding="utf-8")
     return QSvgRenderer(QByteArray(source.replace("currentColor", colour).encode()))
 
 

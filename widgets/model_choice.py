@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from functools import cached_property
 
 from PySide6.QtCore import QModelIndex, QPoint, QRect, QSize, Qt, Signal
 from PySide6.QtGui import QKeyEvent
@@ -30,8 +31,13 @@ class ModelChoice(Choice):
         self._records: Sequence[ModelRecord] = ()
         self._favourites: Set[str] = frozenset()
         self._recent: Sequence[str] = ()
-        self.popup = ModelPopup(self)
-        self.popup.picked.connect(self._picked)
+
+    @cached_property
+    def popup(self) -> ModelPopup:
+        """Made when it is first opened: a start need not wait for it."""
+        popup = ModelPopup(self)
+        popup.picked.connect(self._picked)
+        return popup
 
     def show_models(
         self, records: Sequence[ModelRecord], favourites: Set[str], recent: Sequence[str]
@@ -50,7 +56,8 @@ class ModelChoice(Choice):
         self.popup.open_at(self, self.currentData(ID) or "")
 
     def hidePopup(self) -> None:
-        self.popup.hide()
+        if "popup" in vars(self):
+            self.popup.hide()
         super().hidePopup()
 
     def _picked(self, record_id: str) -> None:

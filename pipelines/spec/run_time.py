@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from pipelines.spec.families.base import Family
 from pipelines.spec.request import GenerationRequest
@@ -121,6 +120,8 @@ def estimate(work: Work, runs: Iterable[Run], device: str) -> TimeEstimate | Non
 
 def _predicted(work: Work, runs: Sequence[Run]) -> float:
     runs = [run for run in runs if run.work.branches == work.branches] or runs
+    from statistics import median  # brings fractions and decimal, which the first paint can do without
+
     sizes = dict[float, list[Run]]()
     for run in runs:
         sizes.setdefault(run.work.cells, []).append(run)

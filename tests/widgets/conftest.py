@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from PySide6.QtGui import QColor, QImage
 
-from desktop.theme import Theme, apply
+from desktop.theme import Theme, apply, set_style
 from pipelines.spec.families.base import Prediction
 from pipelines.spec.families.sd1 import SD1
 
@@ -13,6 +13,7 @@ from pipelines.spec.families.sd1 import SD1
 @pytest.fixture(params=list(Theme))
 def theme(request, qapp):
     """Each theme in turn."""
+    set_style(qapp)
     apply(qapp, request.param)
     return request.param
 
