@@ -30,7 +30,7 @@ from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from desktop.token_counts import TokenCounts
 from pipelines.library import attention, folders, measured
-from pipelines.spec.errors import EngineError
+from pipelines.spec.errors import EngineError, shortened
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
@@ -198,7 +198,7 @@ class Application(QObject):
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
         if self.settings.problems:
-            self.notifications.warning("Some settings could not be read; their defaults are used.")
+            self.notifications.warning(unread(self.settings.problems))
 
     def _tidy(self) -> None:
         """What killed runs left half-written, and thumbnails beyond what is kept."""
@@ -412,6 +412,13 @@ class Application(QObject):
         if self.store is not None:
             self.store.close()
         return self._stopped
+
+
+def unread(problems: list[str]) -> str:
+    """Names the first of what could not be read of the settings; all of it is in the log."""
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    named = "; ".join(shortened(problem.rstrip("."), 120) for problem in problems[:3])
+    return f"Some settings could not be read; their defaults are used. {named}{more}."
 
 
 def first_request(records: tuple[ModelRecord, ...]) -> GenerationRequest:
