@@ -75,12 +75,12 @@ class Application(QObject):
         model_roots: tuple[Path, ...] = (),
     ) -> None:
         super().__init__()
-        self._places, self._make_factory = places, make_factory
+        self._places = places
         self.settings = SettingsFile(places.config / "settings.json")
         self.settings.load()
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
-        self.bridge = EngineBridge(make_factory(self.engine_options()), self)
+        self.bridge = EngineBridge(self.engine_options(), make_factory, self)
         self.window = MainWindow(make_panels())
         self.session = Session(self.bridge, self.window.panels, self)
         self.notifications = Notifications(self.window.banner, log_file, self.window)
@@ -123,7 +123,6 @@ class Application(QObject):
         self._restored = self._without_model = False
         self._closed = False
         self._stopped = True
-        self._new_engine_wanted = False
         self._failure = ""
         self._connect()
         self.window.use(self.session, self.pictures)
@@ -258,8 +257,7 @@ class Application(QObject):
         elif isinstance(event, JobFailed):
             self._job_failed(event)
         self.models.hashing.rest(self.session.state.busy)
-        if self._new_engine_wanted and not self.session.state.busy:
-            self._new_engine()
+        self._renew_engine()
 
     def _job_failed(self, event: JobFailed) -> None:
         text = sentences(event.message, event.hint)
@@ -339,29 +337,28 @@ class Application(QObject):
         self.settings.change(output_dir=folder)
         self._save_settings()
         self.pictures.load(self.output_dir())
-        self._want_new_engine()
+        self.bridge.use_options(self.engine_options())
+        self._renew_engine()
 
     @Slot()
     def _engine_settings_changed(self) -> None:
         self._save_settings()
         self.preflight.dtype = self.settings.value.dtype
-        if self._want_new_engine():
+        self.bridge.use_options(self.engine_options())
+        if not self.bridge.outdated:  # changed back before a picture was done
+            self.notifications.info("The engine has these settings already.")
+        elif self._renew_engine():
             self.notifications.info("The engine starts anew with these settings.")
         else:
             self.notifications.info("These settings are used once the pictures that are asked for are done.")
 
-    def _want_new_engine(self) -> bool:
-        """The engine learns of other options by being built anew; False where that has to wait for a job."""
-        self.bridge.use_factory(self._make_factory(self.engine_options()))
-        self._new_engine_wanted = True
+    def _renew_engine(self) -> bool:
+        """Builds it anew where its options are no longer those of the settings; False where that waits for a job."""
         if self.session.state.busy and not self.bridge.paused:  # a pause holds what would begin
             return False
-        self._new_engine()
+        if self.bridge.outdated:
+            self.session.restart_engine()
         return True
-
-    def _new_engine(self) -> None:
-        self._new_engine_wanted = False
-        self.session.restart_engine()
 
     @Slot()
     def _save_settings(self) -> None:

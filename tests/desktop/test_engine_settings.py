@@ -83,3 +83,38 @@ def test_a_picture_that_is_being_made_is_not_lost(application, script, qtbot):
     ready(application, script, 2, qtbot)
     assert script.options is not None
     assert script.options.attention == "math"
+
+
+def test_settings_changed_and_changed_back_leave_the_engine_and_its_models_alone(application, script, qtbot):
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(script.holding.is_set, timeout=10_000)
+    application.engine_settings.set(CHOICE)
+    application.engine_settings.set(EngineChoice())
+    assert "already" in application.window.banner.text()
+    with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+        script.release()
+    assert application.session.state.engine is Engine.READY
+    assert script.built == 1
+    application.engine_settings.set(CHOICE)
+    ready(application, script, 2, qtbot)
+
+
+def test_one_restart_by_hand_takes_the_settings_that_wait(application, script, qtbot):
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(script.holding.is_set, timeout=10_000)
+    application.engine_settings.set(CHOICE)
+    application.session.restart_engine()
+    script.release()
+    ready(application, script, 2, qtbot)
+    assert not application.session.state.busy
+    assert not application.bridge.outdated
+
+
+def test_the_same_folder_again_is_no_other_engine(application, script, tmp_path, qtbot):
+    application.window.folderChosen.emit(str(tmp_path / "elsewhere"))
+    ready(application, script, 2, qtbot)
+    application.window.folderChosen.emit(str(tmp_path / "elsewhere"))
+    assert application.session.state.engine is Engine.READY
+    assert script.built == 2
