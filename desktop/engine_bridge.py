@@ -219,6 +219,11 @@ class EngineBridge(QObject):
         if self._lane is not None:
             self._lane.worker.free()
 
+    def look(self, job: Job) -> None:
+        """`told` carries KernelsTried of the job's model, after a picture that is being made. Returns at once."""
+        if self._lane is not None:
+            self._lane.worker.look(job)
+
     def restart(self) -> None:
         """A new worker takes over what was waiting; a job that was running ends as failed. Never waits."""
         former, self._lane = self._lane, None

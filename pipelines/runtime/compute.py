@@ -46,7 +46,7 @@ from pipelines.spec.errors import ModelError
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Prompt
@@ -135,6 +135,15 @@ class Compute:
         for role, model in zip(roles, models, strict=True):
             cells = cells_of(job.request.size, role.family.latent)
             self.attention.kernels([self._layers(model, role.family.denoiser)], model.dtype, cells)
+
+    def kernels(self, job: Job, family: Family) -> tuple[Option, ...]:
+        """All of attention; one that cannot compute the job's denoisers says why. Nothing of a model is read."""
+        parts = roles(job, family)
+        models = [self._model(job, role.record, role.family) for role in parts]
+        networks = [self._layers(m, role.family.denoiser) for m, role in zip(models, parts, strict=True)]
+        return self.attention.options_for(
+            networks, models[0].dtype, cells_of(job.request.size, family.latent)
+        )
 
     def _layers(self, model: Model, part: str) -> torch.nn.Module:
         """The network, with its weights only where it is loaded already."""

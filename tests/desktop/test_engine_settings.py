@@ -1,6 +1,9 @@
 """File > Settings: what is chosen reaches the engine that is built next, and never in the middle of a picture."""
 
+from dataclasses import replace
+
 import pytest
+from PySide6.QtCore import Qt
 
 from desktop.dialogs.engine_dialog import EngineDialog
 from desktop.session import Engine
@@ -56,6 +59,19 @@ def test_what_is_used_is_built_anew_kept_and_told(application, script, qtbot):
 def test_what_the_engine_found_is_what_the_dialog_lists(application):
     dialog = dialog_of(application)
     assert dialog.panel._machine == MACHINE
+    dialog.reject()
+
+
+def test_a_kernel_that_the_chosen_model_cannot_use_is_greyed_with_its_reason(application, script, qtbot):
+    """It would fail only once Generate is pressed."""
+    why = "it cannot take heads of 160 numbers in this precision on this device"
+    script.kernels = tuple(replace(o, why=why if o.id == "cudnn" else o.why) for o in MACHINE.attention)
+    dialog = dialog_of(application)
+    box = dialog.panel._attention
+    at = box.findData("cudnn")
+    qtbot.waitUntil(lambda: why in box.itemText(at), timeout=10_000)
+    assert not box.model().flags(box.model().index(at, 0)) & Qt.ItemFlag.ItemIsEnabled
+    assert box.model().flags(box.model().index(box.findData("math"), 0)) & Qt.ItemFlag.ItemIsEnabled
     dialog.reject()
 
 
