@@ -170,6 +170,7 @@ class Application(QObject):
         window.downloadsWanted.connect(self.downloads.show)
         window.freeWanted.connect(self.bridge.free_memory)
         self.models.page.downloadsRequested.connect(self.downloads.show)
+        self.models.page.details.reason.fetchRequested.connect(self.downloads.add_part)
         self.downloads.finished.connect(self.models.scan)
         window.pictureDropped.connect(self.pictures.restore)
         window.dropRefused.connect(self.notifications.failure)

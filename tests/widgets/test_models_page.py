@@ -190,6 +190,23 @@ def test_the_details_say_why_it_is_not_usable_and_what_is_missing(page):
     assert page.details.facts.value()["Size"] == "4.0 GB"
 
 
+def test_each_missing_part_can_be_fetched_and_no_other(page, qtbot):
+    lacking = replace(
+        SD, id="flux", path="/m/flux.safetensors", kind=Kind.TRANSFORMER, format=Format.SINGLE_FILE,
+        state=State.INCOMPLETE, problem="It needs besides: the text encoder CLIP-L, T5's list of words.",
+        needs=("clip_l",), lacks_words=True,
+    )  # fmt: skip
+    page.set_entries(entries_of((lacking, BROKEN)))
+    reason = page.details.reason
+    page.view.choose(lacking.path)
+    assert [name for name, button in reason.fetch.items() if button.isVisible()] == ["clip_l", "words"]
+    with qtbot.waitSignal(reason.fetchRequested) as asked:
+        reason.fetch["words"].click()
+    assert asked.args == ["words"]
+    page.view.choose(BROKEN.path)
+    assert not [name for name, button in reason.fetch.items() if button.isVisible()]
+
+
 def test_hashes_parts_and_uses_as_they_come(page):
     page.view.choose(LORA.path)
     assert page.details.hashes.value() == {"State": "Looking…"}
