@@ -10,28 +10,32 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, QTimer, Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QApplication, QFileDialog
+from PySide6.QtWidgets import QApplication
 
 from desktop import theme
 from desktop.downloads import Downloads
 from desktop.engine_bridge import EngineBridge, EngineFactory, engine_factory
 from desktop.engine_settings import EngineSettings
+from desktop.failures import Failures
 from desktop.help_pages import HelpPages
 from desktop.main_window import MainWindow
+from desktop.model_defaults import defaults_for
 from desktop.models import Models
 from desktop.notifications import Notifications, sentences
 from desktop.panels import make_panels
 from desktop.pictures import Pictures
 from desktop.preflight import Preflight
+from desktop.progress_words import step_text
 from desktop.recovery import Recovery
-from desktop.session import Session, defaults_for, duration, step_text
+from desktop.saving import Saving
+from desktop.session import Session
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from desktop.token_counts import TokenCounts
 from pipelines.library import attention, folders, measured
 from pipelines.spec.errors import EngineError
-from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
+from pipelines.spec.events import JobCancelled, JobStarted, StepDone
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest, Prompt
@@ -43,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_PROMPT = Prompt(text="a large red circle on a blue background")
-SAVE_DELAY_MS = 2000  # of rest until what was typed is on disk, for the next start after a crash
 CLOSE_LIMIT_S = 4.0
 
 
@@ -75,14 +78,14 @@ class Application(QObject):
         model_roots: tuple[Path, ...] = (),
     ) -> None:
         super().__init__()
-        self._places, self._make_factory = places, make_factory
+        self._places = places
         self.settings = SettingsFile(places.config / "settings.json")
         self.settings.load()
         if isinstance(app := QApplication.instance(), QApplication):
             theme.set_style(app)
         self.tasks = Tasks(parent=self)
         self.store: JobStore | None = None
-        self.bridge = EngineBridge(make_factory(self.engine_options()), self)
+        self.bridge = EngineBridge(self.engine_options(), make_factory, self)
         self.window = MainWindow(make_panels())
         self.session = Session(self.bridge, self.window.panels, self)
         self.notifications = Notifications(self.window.banner, log_file, self.window)
@@ -118,15 +121,14 @@ class Application(QObject):
         self.help = HelpPages(
             self.window, self.session, self.tasks, self.notifications, log_file, self.output_dir
         )
-        self._save_timer = QTimer(self)
-        self._save_timer.setSingleShot(True)
-        self._save_timer.setInterval(SAVE_DELAY_MS)
+        self.failures = Failures(
+            self.session, self.bridge, self.pictures, self.notifications, self.help, self.window
+        )
+        self.saving = Saving(self.settings, self.tasks, self.notifications, self)
         self._started = False
         self._restored = self._without_model = False
         self._closed = False
         self._stopped = True
-        self._new_engine_wanted = False
-        self._failure = ""
         self._connect()
         self.window.use(self.session, self.pictures)
         self.window.restore_layout(value.geometry, value.docks)
@@ -155,17 +157,16 @@ class Application(QObject):
         session.saved.connect(self.pictures.add)
         session.previewed.connect(self._show_preview)
         session.jobEnded.connect(self._job_ended)
-        session.engineDied.connect(self._engine_died)
         session.requestChanged.connect(self._request_changed)
         self.bridge.told.connect(self._engine_said)
         self.bridge.told.connect(self.stall_watch.see)
-        self.stall_watch.stalled.connect(self._stalled)
+        self.stall_watch.stalled.connect(self.failures.stalled)
+        self.failures.folderChosen.connect(self._choose_folder)
         self.pictures.settingsRead.connect(self._restore)
         self.models.found.connect(self._models_found)
-        self.models.settingsChanged.connect(self._save_settings)
+        self.models.settingsChanged.connect(self.saving.now)
         self.engine_settings.changed.connect(self._engine_settings_changed)
-        self.notifications.bugSeen.connect(self._save_settings)
-        self._save_timer.timeout.connect(self._save_settings)
+        self.notifications.bugSeen.connect(self.saving.now)
         window.painted.connect(self._first_paint)
         window.closing.connect(self.close)
         window.themeChosen.connect(self._choose_theme)
@@ -173,6 +174,7 @@ class Application(QObject):
         window.downloadsWanted.connect(self.downloads.show)
         window.freeWanted.connect(self.bridge.free_memory)
         self.models.page.downloadsRequested.connect(self.downloads.show)
+        self.models.page.details.reason.fetchRequested.connect(self.downloads.add_part)
         self.downloads.finished.connect(self.models.scan)
         window.pictureDropped.connect(self.pictures.restore)
         window.dropRefused.connect(self.notifications.failure)
@@ -198,8 +200,7 @@ class Application(QObject):
         self.models.watch()
         self.pictures.load(self.output_dir())
         self.tasks.run(self._tidy)
-        if self.settings.problems:
-            self.notifications.warning("Some settings could not be read; their defaults are used.")
+        self.saving.tell_unread()
 
     def _tidy(self) -> None:
         """What killed runs left half-written, and thumbnails beyond what is kept."""
@@ -248,7 +249,6 @@ class Application(QObject):
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
             self.models.hashing.rest(True)
-            self.notifications.take_back(self._failure)
             self.pictures.follow()
 
     @Slot(object)
@@ -259,44 +259,8 @@ class Application(QObject):
     def _job_ended(self, event: object) -> None:
         if isinstance(event, JobCancelled):
             self.pictures.show_last()
-        elif isinstance(event, JobFailed):
-            self._job_failed(event)
         self.models.hashing.rest(self.session.state.busy)
-        if self._new_engine_wanted and not self.session.state.busy:
-            self._new_engine()
-
-    def _job_failed(self, event: JobFailed) -> None:
-        text = sentences(event.message, event.hint)
-        told = self.pictures.show_failure("No picture this time", text)
-        self._failure = text
-        if event.kind == "NotSaved":
-            self.notifications.error(text, "Save elsewhere…", self._save_elsewhere)
-        elif event.is_bug:
-            self.notifications.error(text, "Show log", self.help.show_log)
-        elif not told:  # once is enough
-            self.notifications.error(text)
-
-    def _save_elsewhere(self) -> None:
-        """Another folder, then what waits, and the failed picture again (the same seed gives the same pixels)."""
-        failed = self.session.failed_request
-        folder = QFileDialog.getExistingDirectory(self.window, "Folder for pictures")
-        if folder:
-            self._choose_folder(folder)
-            record = next((r for r in self.session.records() if failed and r.id == failed.model), None)
-            if failed is not None and record is not None:
-                self.session.submit(failed, record)
-        self.bridge.resume()
-
-    @Slot(object)
-    def _engine_died(self, event: WorkerDied) -> None:
-        self.notifications.error(
-            sentences(event.message, event.hint), "Restart engine", self.session.restart_engine
-        )
-
-    @Slot(float)
-    def _stalled(self, seconds: float) -> None:
-        text = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
-        self.notifications.warning(text, "Restart engine", self.session.restart_engine)
+        self._renew_engine()
 
     @Slot(object)
     def _restore(self, stored: StoredPicture) -> None:
@@ -319,7 +283,7 @@ class Application(QObject):
         self.window.inputs.set_family(self.session.family())
         if self._restored:
             self.settings.change(last_request=request)
-            self._save_timer.start()
+            self.saving.later()
 
     # settings
 
@@ -327,7 +291,7 @@ class Application(QObject):
     def _choose_theme(self, name: str) -> None:
         self.settings.change(theme=name)
         self._show_theme()
-        self._save_settings()
+        self.saving.now()
 
     @Slot()
     def _show_theme(self) -> None:
@@ -341,39 +305,30 @@ class Application(QObject):
     @Slot(str)
     def _choose_folder(self, folder: str) -> None:
         self.settings.change(output_dir=folder)
-        self._save_settings()
+        self.saving.now()
         self.pictures.load(self.output_dir())
-        self._want_new_engine()
+        self.bridge.use_options(self.engine_options())
+        self._renew_engine()
 
     @Slot()
     def _engine_settings_changed(self) -> None:
-        self._save_settings()
+        self.saving.now()
         self.preflight.dtype = self.settings.value.dtype
-        if self._want_new_engine():
+        self.bridge.use_options(self.engine_options())
+        if not self.bridge.outdated:  # changed back before a picture was done
+            self.notifications.info("The engine has these settings already.")
+        elif self._renew_engine():
             self.notifications.info("The engine starts anew with these settings.")
         else:
             self.notifications.info("These settings are used once the pictures that are asked for are done.")
 
-    def _want_new_engine(self) -> bool:
-        """The engine learns of other options by being built anew; False where that has to wait for a job."""
-        self.bridge.use_factory(self._make_factory(self.engine_options()))
-        self._new_engine_wanted = True
+    def _renew_engine(self) -> bool:
+        """Builds it anew where its options are no longer those of the settings; False where that waits for a job."""
         if self.session.state.busy and not self.bridge.paused:  # a pause holds what would begin
             return False
-        self._new_engine()
+        if self.bridge.outdated:
+            self.session.restart_engine()
         return True
-
-    def _new_engine(self) -> None:
-        self._new_engine_wanted = False
-        self.session.restart_engine()
-
-    @Slot()
-    def _save_settings(self) -> None:
-        self.tasks.run(self.settings.write, None, self._settings_not_saved, "settings")
-
-    def _settings_not_saved(self, error: Exception) -> None:
-        log.warning("settings: %s", error)
-        self.notifications.warning(f"The settings cannot be saved in {self.settings.path.parent}.")
 
     def report_crash(self, texts: list[str]) -> None:
         """`texts`: what the runs before left behind when they ended unexpectedly."""
@@ -402,11 +357,7 @@ class Application(QObject):
         locked = self.window.panels["sampling"].seed_locked()
         self.settings.change(geometry=geometry, docks=docks, seed_locked=locked)
         self.token_counts.stop()
-        self._save_timer.stop()
-        try:
-            self.settings.write()
-        except OSError as error:
-            log.warning("settings: %s", error)
+        self.saving.last()
         self.window.hide()
         self._stopped = self.bridge.shutdown(CLOSE_LIMIT_S)
         self.downloads.close()

@@ -21,6 +21,7 @@ from desktop.tasks import Tasks
 from pipelines.library.folders import models_dir
 from pipelines.spec.downloads import DownloadState, DownloadStatus
 from pipelines.spec.errors import Cancelled
+from pipelines.spec.lent_parts import BY_NEED, WORDS
 from widgets.downloads_panel import DownloadsPanel
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ KINDS = (
     ("Embeddings", "embeddings"),
     ("VAEs", "vae"),
     ("Upscalers", "upscalers"),
+    ("Text encoders", "text_encoders"),
+    ("T5's list of words", BY_NEED[WORDS].folder),
 )
 
 
@@ -108,9 +111,15 @@ class Downloads(QObject):
             self._frame.show()
             self._frame.raise_()
 
+    @Slot(str)
+    def add_part(self, need: str) -> None:
+        """Opens the dialog for a part that a model lacks, by the id of its row in `LENT_PARTS`."""
+        part = BY_NEED[need]
+        self.add(part.source, models_dir() / part.folder)
+
     @Slot()
-    def add(self, source: str = "") -> None:
-        """Opens the dialog; one at a time."""
+    def add(self, source: str = "", folder: Path | None = None) -> None:
+        """Opens the dialog; one at a time. `folder` is one of those that it lists."""
         if self._dialog is not None:
             self._dialog.raise_()
             return
@@ -118,6 +127,8 @@ class Downloads(QObject):
         from desktop.dialogs.download import DownloadDialog
 
         dialog = self._dialog = DownloadDialog(self._folders(), source, parent)
+        if folder is not None:
+            dialog.choose(folder)
         dialog.lookRequested.connect(self._look)
         dialog.downloadRequested.connect(self._begin)
         dialog.tokenGiven.connect(self._keep_token)

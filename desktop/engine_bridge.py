@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, Signal, Slot
 
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import (
     Event,
+    ImageSaved,
     JobCancelled,
     JobFailed,
     JobFinished,
@@ -59,8 +60,13 @@ class _Lane:
     """One worker with its way up. Once closed, nothing of it reaches the window, however long it lives."""
 
     def __init__(
-        self, factory: EngineFactory, record: Callable[[Event], None], deliver: Callable[[Event], None]
+        self,
+        options: EngineOptions,
+        factory: EngineFactory,
+        record: Callable[[Event], None],
+        deliver: Callable[[Event], None],
     ) -> None:
+        self.options = options
         self._record, self._deliver = record, deliver
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
@@ -116,23 +122,33 @@ class _Lane:
 class EngineBridge(QObject):
     """`told` carries each event; connect bound methods of QObjects only, then they run on the GUI thread.
 
-    A store keeps the queue over a crash; without one, or when it fails, jobs still run.
+    `make_factory` makes of options what builds an engine; tests give a scripted one. A store keeps the queue over a
+    crash; without one, or when it fails, jobs still run.
     """
 
     told = Signal(object)  # not `event`: that is QObject's own method
+    _arrived = Signal(object)
 
-    def __init__(self, factory: EngineFactory, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        options: EngineOptions,
+        make_factory: Callable[[EngineOptions], EngineFactory] = engine_factory,
+        parent: QObject | None = None,
+    ) -> None:
         super().__init__(parent)
-        self._factory = factory
+        self._options, self._make_factory = options, make_factory
         self._store: JobStore | None = None
         self._ids = itertools.count(1)
         self._lane: _Lane | None = None
         self._former: list[Worker] = []
         self._early: list[Job] = []
+        self._lost: set[int] = set()  # jobs that a restart ended
+        self._arrived.connect(self._pass_on)
 
     def start(self) -> None:
         """Starts the worker, which then imports torch. Jobs submitted before are handed over."""
-        self._lane = _Lane(self._factory, self._record, self.told.emit)
+        factory = self._make_factory(self._options)
+        self._lane = _Lane(self._options, factory, self._record, self._arrived.emit)
         self._lane.worker.start()
         early, self._early = self._early, []
         for job in early:
@@ -142,9 +158,14 @@ class EngineBridge(QObject):
         """Jobs that are submitted from now on are written down."""
         self._store = store
 
-    def use_factory(self, factory: EngineFactory) -> None:
-        """The engine that the next `start` or `restart` builds."""
-        self._factory = factory
+    def use_options(self, options: EngineOptions) -> None:
+        """Of the engine that the next `start` or `restart` builds."""
+        self._options = options
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the engine was built with other options than are to be used."""
+        return self._lane is not None and self._lane.options != self._options
 
     @property
     def started(self) -> bool:
@@ -198,6 +219,11 @@ class EngineBridge(QObject):
         if self._lane is not None:
             self._lane.worker.free()
 
+    def look(self, job: Job) -> None:
+        """`told` carries KernelsTried of the job's model, after a picture that is being made. Returns at once."""
+        if self._lane is not None:
+            self._lane.worker.look(job)
+
     def restart(self) -> None:
         """A new worker takes over what was waiting; a job that was running ends as failed. Never waits."""
         former, self._lane = self._lane, None
@@ -222,6 +248,7 @@ class EngineBridge(QObject):
             self._former = [worker for worker in (*self._former, former.worker) if worker.is_alive()]
             threading.Thread(target=former.worker.stop, name="engine-stop", daemon=True).start()
             if lost is not None:
+                self._lost.add(lost)
                 self._tell(
                     JobFailed(
                         job_id=lost,
@@ -245,6 +272,12 @@ class EngineBridge(QObject):
                 self._record(JobCancelled(job_id=running))
         # Also those that a restart left behind: Python must not end beneath a thread that is in foreign code.
         return stopped and not any(worker.is_alive() for worker in self._former)
+
+    @Slot(object)
+    def _pass_on(self, event: Event) -> None:
+        """On the GUI thread. What was on its way when a restart ended its job would begin that again."""
+        if isinstance(event, ImageSaved) or getattr(event, "job_id", None) not in self._lost:
+            self.told.emit(event)
 
     def _tell(self, event: Event) -> None:
         self._record(event)

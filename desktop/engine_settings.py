@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 from PySide6.QtCore import QObject, Signal, Slot
 
@@ -10,7 +10,7 @@ from desktop.engine_bridge import EngineBridge
 from desktop.main_window import MainWindow
 from desktop.session import Session
 from desktop.settings import SettingsFile
-from pipelines.spec.events import WorkerReady
+from pipelines.spec.events import KernelsTried, WorkerReady
 from pipelines.spec.machine import Machine
 from pipelines.spec.options import EngineChoice
 
@@ -26,6 +26,7 @@ class EngineSettings(QObject):
         super().__init__(window)
         self._settings, self._session, self._window = settings, session, window
         self._machine = Machine()
+        self._bridge = bridge
         bridge.told.connect(self._engine_said)
         window.settingsWanted.connect(self.show)
 
@@ -37,6 +38,9 @@ class EngineSettings(QObject):
     def _engine_said(self, event: object) -> None:
         if isinstance(event, WorkerReady):
             self._machine = event.machine
+        elif isinstance(event, KernelsTried) and event.model == self._session.request().model:
+            for dialog in self._window.findChildren(EngineDialog):
+                dialog.panel.set_machine(replace(self._machine, attention=event.attention))
 
     @Slot()
     def show(self) -> None:
@@ -45,6 +49,8 @@ class EngineSettings(QObject):
         dialog = EngineDialog(self.value(), self._machine, self._session.state.busy, self._window)
         dialog.chosen.connect(self.set)
         dialog.open()
+        if (job := self._session.job()) is not None:
+            self._bridge.look(job)  # a kernel may not take the heads of just this model
 
     @Slot(object)
     def set(self, choice: EngineChoice) -> None:

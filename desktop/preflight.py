@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from desktop.engine_bridge import EngineBridge, planned
+from desktop.model_defaults import family_of
 from desktop.planner import Planner
-from desktop.session import Engine, Session, family_of
+from desktop.session import Engine, Session
 from desktop.tasks import Tasks
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, MemoryChanged, WorkerReady

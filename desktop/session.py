@@ -10,10 +10,11 @@ from typing import Any
 from PySide6.QtCore import QObject, Signal, Slot
 
 from desktop.engine_bridge import EngineBridge
-from pipelines.spec import families
+from desktop.model_defaults import defaults_for, family_of, native_size, with_defaults, with_own_defaults
+from desktop.progress_words import STAGE_TEXTS, step_text
 from pipelines.spec.adding import added, names
 from pipelines.spec.advice import advice
-from pipelines.spec.errors import EngineError, shortened
+from pipelines.spec.errors import shortened
 from pipelines.spec.events import (
     ImageSaved,
     JobCancelled,
@@ -21,7 +22,6 @@ from pipelines.spec.events import (
     JobFinished,
     JobStarted,
     LoadProgress,
-    Stage,
     StageChanged,
     StepDone,
     WorkerDied,
@@ -43,15 +43,6 @@ class Engine(StrEnum):
     STARTING = "starting"
     READY = "ready"
     STOPPED = "stopped"
-
-
-STAGE_TEXTS = {
-    Stage.LOAD: "Loading the model",
-    Stage.ENCODE: "Reading the prompt",
-    Stage.DENOISE: "Drawing",
-    Stage.DECODE: "Finishing",
-    Stage.SAVE: "Saving",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +198,8 @@ class Session(QObject):
         """A model's own defaults follow its choice, where the former model's were left as they were."""
         former, record = self._records.get(self._model), self._records.get(request.model)
         if record is not None:
-            request = _with_defaults(request, self._defaults(former), self._defaults(record))
-            request = _with_own_defaults(request, self.own_defaults.get(record.id))
+            request = with_defaults(request, self._defaults(former), self._defaults(record))
+            request = with_own_defaults(request, self.own_defaults.get(record.id))
         self._fill(request)
 
     def misfit(self, own: ModelDefaults, record: ModelRecord) -> str:
@@ -341,61 +332,6 @@ class Session(QObject):
         if state != self.state:
             self.state = state
             self.stateChanged.emit(state)
-
-
-def family_of(record: ModelRecord | None) -> Family | None:
-    try:
-        return families.by_id(record.family) if record is not None and record.family else None
-    except EngineError:
-        return None
-
-
-def native_size(record: ModelRecord | None, family: Family) -> int:
-    return record.native_size if record is not None and record.native_size else family.sizes.native
-
-
-def step_text(event: StepDone) -> str:
-    """Such as 'Step 7 of 20 · 3 s left', with the picture's number when there are several."""
-    text = f"Step {event.step} of {event.steps}"
-    if event.images > 1:
-        text = f"Picture {event.image + 1} of {event.images} · {text}"
-    return text if event.eta_s is None else f"{text} · {duration(event.eta_s)} left"
-
-
-def duration(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    return f"{whole} s" if whole < 90 else f"{round(whole / 60)} min"
-
-
-def defaults_for(record: ModelRecord) -> dict[str, Any]:
-    """The fields of a request that a model has an opinion on."""
-    family = family_of(record)
-    if family is None:
-        return {}
-    side = native_size(record, family)
-    size = replace(family.size, width=side, height=side)
-    return {"sampling": record.sampling or family.sampling, "size": size}
-
-
-def _with_own_defaults(request: GenerationRequest, own: ModelDefaults | None) -> GenerationRequest:
-    """What a person set for the model holds whatever was set before; the seed stays."""
-    if own is None:
-        return request
-    return replace(request, size=own.size, sampling=replace(own.sampling, seed=request.sampling.seed))
-
-
-def _with_defaults(
-    request: GenerationRequest, before: Mapping[str, Any], after: Mapping[str, Any]
-) -> GenerationRequest:
-    """`before` and `after`: the defaults of the model that was left and of the one that was chosen."""
-    if not after:
-        return request
-    size = after["size"] if not before or request.size == before["size"] else request.size
-    kept = replace(request.sampling, seed=0)
-    sampling = request.sampling
-    if not before or kept == replace(before["sampling"], seed=0):
-        sampling = replace(after["sampling"], seed=request.sampling.seed)
-    return replace(request, size=size, sampling=sampling)
 
 
 def _with_field_of(request: GenerationRequest, other: GenerationRequest, path: str) -> GenerationRequest:

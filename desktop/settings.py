@@ -103,8 +103,22 @@ def _flag(value: Any) -> bool:
     return value
 
 
+class _Partly(Exception):
+    """Some of a value could not be read; `rest` is it without that."""
+
+    def __init__(self, rest: Any, left_out: Sequence[EngineError]) -> None:
+        super().__init__()
+        self.rest, self.left_out = rest, left_out
+
+
 def _request(value: Any) -> GenerationRequest | None:
-    return None if value is None else GenerationRequest.from_dict(value)
+    if value is None:
+        return None
+    request, left_out = GenerationRequest.readable(value)
+    if left_out:
+        nothing = request == GenerationRequest(model="")
+        raise _Partly(None if nothing else request, left_out)
+    return request
 
 
 READERS: dict[str, Callable[[Any], Any]] = {
@@ -129,7 +143,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def from_dict(data: Mapping[str, Any]) -> tuple[Settings, list[str]]:
-    """The settings, and one line for each value that was bad and is replaced by its default."""
+    """The settings, and one line for each value, or part of one, that was bad and is replaced by its default."""
     good: dict[str, Any] = {}
     bad: list[str] = []
     for name, value in data.items():
@@ -137,6 +151,9 @@ def from_dict(data: Mapping[str, Any]) -> tuple[Settings, list[str]]:
             continue
         try:
             good[name] = READERS[name](value)
+        except _Partly as partly:
+            good[name] = partly.rest
+            bad += [f"{name}: {error.message}" for error in partly.left_out]
         except (ValueError, TypeError, RecursionError, EngineError) as error:
             bad.append(f"{name}: {error}")
     unknown = {name: value for name, value in data.items() if name not in READERS}

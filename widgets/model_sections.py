@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QPalette
 from PySide6.QtWidgets import QFrame, QGridLayout, QLayout, QPushButton, QWidget
 
+from pipelines.spec.lent_parts import LENT_PARTS
 from pipelines.spec.record import ModelRecord, State
 from widgets.drawing import Drawing
 from widgets.field import column, row
@@ -49,7 +50,9 @@ def small_button(text: str, tooltip: str) -> QPushButton:
 
 
 class Reason(QFrame):
-    """Why a model cannot be used, and what is missing."""
+    """Why a model cannot be used, and what is missing; `fetchRequested` carries the id of a `LentPart` to fetch."""
+
+    fetchRequested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,6 +66,12 @@ class Reason(QFrame):
         lines.addLayout(head)
         lines.addWidget(self._why)
         lines.addWidget(self._needs)
+        self.fetch: dict[str, QPushButton] = {}
+        for part in LENT_PARTS:
+            tip = f"See where {part.title} can be had, and how large it is. Nothing is fetched before you agree."
+            button = self.fetch[part.id] = small_button(f"Download {part.short}…", tip)
+            button.clicked.connect(lambda _checked=False, name=part.id: self.fetchRequested.emit(name))
+            lines.addWidget(button, 0, Qt.AlignmentFlag.AlignLeft)
 
     def text(self) -> str:
         return f"{self._why.text()}\n{self._needs.text()}".strip()
@@ -71,9 +80,12 @@ class Reason(QFrame):
         drawing, tone = STATE_MARKS[record.state]
         self._mark.show_icon(drawing, TONE_ROLES[tone])
         self._why.setText(record.problem)
-        needs = f"A picture takes besides: {', '.join(record.needs)}." if record.needs else ""
-        self._needs.setText(needs)
-        self._needs.setVisible(bool(needs))
+        lacks = record.state is State.INCOMPLETE and record.draws
+        told = bool(record.needs) and not lacks  # else the reason itself names them
+        self._needs.setText(f"A picture takes besides: {', '.join(record.needs)}." if told else "")
+        self._needs.setVisible(told)
+        for name, button in self.fetch.items():
+            button.setVisible(lacks and name in record.lacking)
         self.setVisible(bool(record.problem))
 
 

@@ -51,6 +51,7 @@ class ModelsPage(QWidget):
         self.details = ModelDetails()
         self.status = ModelsStatus()
         self._uses: Mapping[str, int] | None = None
+        self._hidden = ""  # the path of the model that was chosen, while a filter hides it
         self._make_empty_pages()
         self._lay_out()
         self._connect()
@@ -128,7 +129,7 @@ class ModelsPage(QWidget):
         self.bar.search.entered.connect(self._take_first)
         self.families.valueChanged.connect(self.bar.set_family)
         self.table.changed.connect(self._show_page)
-        self.view.chosen.connect(self._show_details)
+        self.view.chosen.connect(self._chosen)
         self.view.useWanted.connect(self.use)
         self.view.favouriteWanted.connect(self._turn_star)
         self.view.typed.connect(self._type_on)
@@ -140,15 +141,9 @@ class ModelsPage(QWidget):
     # what is known
 
     def set_entries(self, entries: Sequence[Entry]) -> None:
-        """All models; the chosen one stays chosen."""
+        """All models; the chosen one stays chosen as long as it is shown."""
         self.table.set_entries(entries)
-        path = self.view.path()
-        if path and self.table.entry_at(path) is None:
-            self.view.choose("")
-        elif not path and self.table.shown.rows:
-            self.view.choose(self.table.entry(0).record.path)
-        else:
-            self._show_details(path)
+        self._show_details(self.view.path())
 
     def set_notes(self, notes: Mapping[str, ModelNote]) -> None:
         self.table.set_notes(notes)
@@ -193,6 +188,21 @@ class ModelsPage(QWidget):
         self.status.show_counts(len(shown.rows), self.table.total)
         empty = self._no_match if self.table.total else self._no_model
         self._middle.setCurrentWidget(self.view if shown.rows else empty)
+        self._choose_shown(shown)
+
+    def _choose_shown(self, shown: Shown) -> None:
+        """The details are of a model in the list: of the first while a filter hides the one that was chosen."""
+        wanted = self._hidden or self.view.path()
+        there = self.table.row_of(wanted) >= 0
+        first = self.table.entry(0).record.path if shown.rows else ""
+        path = wanted if there else first
+        if path != self.view.path():
+            self.view.choose(path)
+        self._hidden = wanted if not there and self.table.entry_at(wanted) else ""
+
+    def _chosen(self, path: str) -> None:
+        self._hidden = ""
+        self._show_details(path)
 
     def _show_details(self, path: str) -> None:
         entry = self.table.entry_at(path) if path else None

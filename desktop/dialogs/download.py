@@ -133,6 +133,12 @@ class DownloadDialog(QDialog):
         self.half.toggled.connect(self._forget_plan)
         self.files.currentRowChanged.connect(self._file_chosen)
 
+    def choose(self, folder: Path) -> None:
+        """One of the folders on the list; findData finds no objects of Python."""
+        for at in range(self.folder.count()):
+            if self.folder.itemData(at) == folder:
+                self.folder.setCurrentIndex(at)
+
     # what the host says
 
     def show_plan(self, plan: Plan, free: int | None) -> None:

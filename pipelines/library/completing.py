@@ -14,17 +14,11 @@ from pathlib import Path
 from pipelines.library.folders import models_dir
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
+from pipelines.spec.lent_parts import BY_NEED, WORDS
 from pipelines.spec.record import Format, Kind, ModelRecord, State
 
 LENT = (Kind.VAE, Kind.TEXT_ENCODER)
-WORDS = "tokenizer.json"
-_NAMED = {
-    "vae": "a VAE",
-    "clip_l": "the text encoder CLIP-L",
-    "clip_g": "the text encoder CLIP-G",
-    "clip_h": "the text encoder CLIP-H",
-    "t5xxl": "the text encoder T5-XXL",
-}
+WORD_FILE = "tokenizer.json"
 # The whole numbers first: 16 bits are what the parts are made in, 8 bits cost quality.
 _DTYPES = ("bfloat16", "float16", "float32")
 # Where other programs keep T5's words, from the folder that a text encoder or the program is in.
@@ -38,18 +32,18 @@ _WORD_FOLDERS = (
 
 
 def incomplete(record: ModelRecord, family: Family) -> ModelRecord:
-    """With a sentence that says what is missing and where it is looked for."""
-    missing = [_NAMED.get(need, need) for need in record.needs]
-    words = f"T5's list of words ({WORDS})" if family.lent_words else ""
-    text = ", ".join(filter(None, (*missing, words)))
-    where = f" Put them into a model folder; the list of words into {words_folder()}." if words else ""
-    problem = f"It needs besides: {text}.{where or ' Put them into a model folder.'}"
-    return dataclasses.replace(record, state=State.INCOMPLETE, problem=problem)
+    """With all that is missing, and a sentence that says what it is and where it is looked for."""
+    record = dataclasses.replace(record, state=State.INCOMPLETE, lacks_words=bool(family.lent_words))
+    named = (BY_NEED[need].title if need in BY_NEED else need for need in record.lacking)
+    words = f" Put them into a model folder; the list of words into {words_folder()}."
+    where = words if record.lacks_words else ""
+    problem = f"It needs besides: {', '.join(named)}.{where or ' Put them into a model folder.'}"
+    return dataclasses.replace(record, problem=problem)
 
 
 def words_folder() -> Path:
     """The place for T5's words that no other program has to know."""
-    return models_dir() / "tokenizers" / "t5"
+    return models_dir() / BY_NEED[WORDS].folder
 
 
 def completed(records: Iterable[ModelRecord]) -> Iterator[ModelRecord]:
@@ -103,7 +97,12 @@ def _completed(
         rest = family if without_words else dataclasses.replace(family, lent_words=())
         return incomplete(left, rest)
     return dataclasses.replace(
-        left, needs=(), state=State.READY, problem="", borrowed=tuple(sorted(found.items()))
+        left,
+        needs=(),
+        lacks_words=False,
+        state=State.READY,
+        problem="",
+        borrowed=tuple(sorted(found.items())),
     )
 
 
@@ -116,7 +115,12 @@ def _fits(lender: ModelRecord, need: str, record: ModelRecord) -> bool:
 def _words(places: Sequence[str], folders: Sequence[ModelRecord], part: str) -> str:
     """The folder of a tokenizer.json of T5; empty when there is none."""
     return next(
-        (str(folder) for folder in _word_folders(places, folders, part) if os.path.isfile(folder / WORDS)), ""
+        (
+            str(folder)
+            for folder in _word_folders(places, folders, part)
+            if os.path.isfile(folder / WORD_FILE)
+        ),
+        "",
     )
 
 

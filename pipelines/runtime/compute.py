@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import diffusers
@@ -14,16 +14,15 @@ import transformers
 from PIL import Image
 
 from pipelines.library.known_sizes import KnownSizes
-from pipelines.runtime import decoding, sampling
+from pipelines.runtime import decoding
 from pipelines.runtime import device as devices
 from pipelines.runtime.adapters import Adapters
-from pipelines.runtime.attention.chosen import ChosenAttention, Head, applied
-from pipelines.runtime.attention.kernels import Kernel
+from pipelines.runtime.attention.chosen import ChosenAttention
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
-from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, changes_parts, networks_beside
+from pipelines.runtime.denoising import DenoiseInputs, Denoising
 from pipelines.runtime.holders import holders
 from pipelines.runtime.latents import cells_of
 from pipelines.runtime.loader import Loader, Model, network_plan
@@ -35,18 +34,13 @@ from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
 from pipelines.runtime.preflight import preflight
 from pipelines.runtime.repeating import prepare, repeating
-from pipelines.runtime.speed import compiled
-from pipelines.runtime.speed.quickened import quickened
-from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
-from pipelines.runtime.tiny_vae import TinyPreviews, decoder_of
 from pipelines.runtime.usage import Usage
-from pipelines.spec.errors import ModelError
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import Prompt
@@ -77,8 +71,7 @@ class Compute:
         self._loader = Loader(self.store, self.card.device, options, self._house)
         self._stages: Stages | None = None
         self._models: list[Model] = []  # of the job at hand
-        self._magnitudes = Magnitudes()
-        compiled.try_again()
+        self._denoising = Denoising(self.card, self.store, self.lodging)
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
@@ -135,6 +128,15 @@ class Compute:
         for role, model in zip(roles, models, strict=True):
             cells = cells_of(job.request.size, role.family.latent)
             self.attention.kernels([self._layers(model, role.family.denoiser)], model.dtype, cells)
+
+    def kernels(self, job: Job, family: Family) -> tuple[Option, ...]:
+        """All of attention; one that cannot compute the job's denoisers says why. Nothing of a model is read."""
+        parts = roles(job, family)
+        models = [self._model(job, role.record, role.family) for role in parts]
+        networks = [self._layers(m, role.family.denoiser) for m, role in zip(models, parts, strict=True)]
+        return self.attention.options_for(
+            networks, models[0].dtype, cells_of(job.request.size, family.latent)
+        )
 
     def _layers(self, model: Model, part: str) -> torch.nn.Module:
         """The network, with its weights only where it is loaded already."""
@@ -222,48 +224,13 @@ class Compute:
         emit: Callable[[Event], None],
         note: Callable[[str], None],
     ) -> torch.Tensor:
-        with applied(self._kernels(parts, job), self.attention.forced), ExitStack() as quick:
-
-            def before(phase: Phase) -> None:
-                quick.close()  # what the phase before had
-                self.stages.drawing(phase)
-                self._quicken(quick, phase, job, note)
-                self.card.mark()
-
-            latents = sampling.denoise(
-                parts, job, image=image, pace=pace, preview_interval_s=self._options.preview_interval_s,
-                emit=emit, before=before, tiny=self._tiny_previews(job, note),
-            )  # fmt: skip
+        given = DenoiseInputs(
+            job, self._options, self.attention, self.stages, self._models[0].dtype, emit, note
+        )
+        latents = self._denoising.denoise(parts, given, image, pace)
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
-
-    def _kernels(self, parts: Sequence[Phase], job: Job) -> dict[Head, Kernel]:
-        """Found before the denoiser is brought to the card: trials take memory of their own."""
-        found = dict[Head, Kernel]()
-        for phase in parts:
-            cells = cells_of(job.request.size, phase.family.latent)
-            found |= self.attention.kernels(phase.networks, phase.denoiser.dtype, cells)
-        return found
-
-    def _tiny_previews(self, job: Job, note: Callable[[str], None]) -> TinyPreviews | None:
-        """One that cannot be read costs the previews their sharpness, and nobody a picture."""
-        record, options = job.tiny_vae, self._options
-        if record is None or options.preview != "tiny" or not options.preview_interval_s:
-            return None
-        dtype = self._models[0].dtype
-        try:
-            key = tensors.key(record, dtype, self.card.device)
-            return TinyPreviews(self.store.get(key, lambda: decoder_of(record, job, self.card.device, dtype)))
-        except ModelError as error:
-            note(f"The previews are the fast ones: {error.message}.")
-            return None
-
-    def _quicken(self, quick: ExitStack, phase: Phase, job: Job, note: Callable[[str], None]) -> None:
-        moves = self.lodging.has(phase.denoiser)
-        quick.enter_context(
-            quickened(phase, job.request, moves=moves, magnitudes=self._magnitudes, tell=note)
-        )
 
     def decode(
         self,

@@ -25,6 +25,7 @@ from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Stage, Stage
 from pipelines.spec.families import FAMILIES, by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
+from pipelines.spec.machine import Option
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.validate import problems
 
@@ -177,6 +178,10 @@ class Engine:
 
     def memory(self) -> MemoryChanged:
         return self.compute.memory()
+
+    def kernels(self, job: Job) -> tuple[Option, ...]:
+        """All kernels of attention that can be asked for; one that the job's models cannot use says why."""
+        return self.compute.kernels(job, by_id(job.model.family))
 
     def free(self) -> None:
         """Lets go of the models; the next job loads what it needs."""

@@ -21,13 +21,14 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    KernelsTried,
     MemoryChanged,
     Terminal,
     WorkerDied,
     WorkerReady,
 )
 from pipelines.spec.job import Job
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ LANE = "engine"  # the thread's name
 class Engine(Protocol):
     """What the lane needs. `run` tells its progress by `emit`; it raises Cancelled after `job.cancel()`.
 
-    `free` lets go of all that is loaded; `memory` tells what is. `machine` is what it found to choose from.
+    `free` lets go of all that is loaded; `memory` tells what is. `machine` is what it found to choose from, `kernels`
+    which of the kernels of attention can compute the models of a job.
     """
 
     device: str
@@ -48,6 +50,7 @@ class Engine(Protocol):
 
     def run(self, job: Job, emit: Emit) -> None: ...
     def memory(self) -> MemoryChanged: ...
+    def kernels(self, job: Job) -> tuple[Option, ...]: ...
     def free(self) -> None: ...
     def close(self) -> None: ...
 
@@ -68,6 +71,7 @@ class Worker(threading.Thread):
         self._busy: Job | None = None
         self._stopping = False
         self._free_wanted = False
+        self._looked_at: Job | None = None
 
     def submit(self, job: Job) -> None:
         """Raises EngineError after `stop()`."""
@@ -106,6 +110,12 @@ class Worker(threading.Thread):
         """What is loaded is let go of, on the lane: at once where it rests, else right after the job at hand."""
         with self._changed:
             self._free_wanted = True
+            self._changed.notify_all()
+
+    def look(self, job: Job) -> None:
+        """Tells KernelsTried of its model, on the lane, before the next job. Of several the last is answered."""
+        with self._changed:
+            self._looked_at = job
             self._changed.notify_all()
 
     def pending(self) -> tuple[Job, ...]:
@@ -152,14 +162,20 @@ class Worker(threading.Thread):
         return death
 
     def _next(self, engine: Engine) -> Job | None:
-        """The next job, waiting for one and freeing memory meanwhile; None once the lane is to stop."""
+        """The next job, waiting for one and doing what else is asked meanwhile; None once the lane is to stop."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._pending or self._stopping or self._free_wanted)
+                self._changed.wait_for(
+                    lambda: self._pending or self._stopping or self._free_wanted or self._looked_at
+                )
                 free, self._free_wanted = self._free_wanted, False
-                if not free or self._stopping:
+                looked_at, self._looked_at = self._looked_at, None
+                if self._stopping or not (free or looked_at):
                     return self._taken()
-            self._let_go(engine)
+            if free:
+                self._let_go(engine)
+            if looked_at:
+                self._tell_kernels(engine, looked_at)
 
     def _taken(self) -> Job | None:
         """Under the lock."""
@@ -180,6 +196,14 @@ class Worker(threading.Thread):
             event = engine.memory()
         except Exception as error:
             _log("looking at the memory", error)
+        else:
+            self._emit(event)
+
+    def _tell_kernels(self, engine: Engine, job: Job) -> None:
+        try:
+            event = KernelsTried(model=job.model.id, attention=engine.kernels(job))
+        except Exception as error:  # a model that cannot be read says so when it is drawn with
+            _log(f"looking at {job.model.id}", error)
         else:
             self._emit(event)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.memory import Holder, Room
 
 
@@ -156,10 +156,18 @@ class MemoryChanged:
     holders: tuple[Holder, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelsTried:
+    """Answers `Worker.look`: all kernels of attention, and why one cannot compute the `model` of that id."""
+
+    model: str
+    attention: tuple[Option, ...]
+
+
 Terminal = JobFinished | JobCancelled | JobFailed
 Event = (
     JobQueued | JobStarted | StageChanged | LoadProgress | StepDone | ImageSaved | JobFinished | JobCancelled
-    | JobFailed | WorkerReady | WorkerDied | MemoryChanged
+    | JobFailed | WorkerReady | WorkerDied | MemoryChanged | KernelsTried
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pipelines.spec.lent_parts import WORDS
 from pipelines.spec.request import Sampling
 
 
@@ -80,6 +81,7 @@ class ModelRecord:
     `base` is the common word of the family ('flux' for all of FLUX.1, 'sd1/sd2/sdxl' where several fit, 'sd3' for one
     that is not supported), `variant` what it is within it, or which LyCORIS, text encoder or upscaler. `layout` says
     whose names the tensors have, `needs` what a picture takes beside it, `assumed` what nothing in the file says.
+    `lacks_words`: T5's list of words is not among the models either.
     `borrowed` are the parts that the file lacks, each with the path of the file or folder that it is taken from.
     `preferred_weight` is the strength at which its maker or user wants a LoRA, 0 when nobody says, and `preview` the
     path of a picture beside the file.
@@ -114,8 +116,14 @@ class ModelRecord:
     parameters: int = 0
     sharded: bool = False
     needs: tuple[str, ...] = ()
+    lacks_words: bool = False
     assumed: tuple[str, ...] = ()
     borrowed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What it needs besides, the list of words with it, by the ids of `LENT_PARTS` as far as there is a row."""
+        return (*self.needs, WORDS) if self.lacks_words else self.needs
 
     @property
     def draws(self) -> bool:

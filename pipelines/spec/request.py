@@ -16,6 +16,7 @@ MAX_SEED = 2**32 - 1
 # Characters of a prompt that are read, some 40 chunks of 75 tokens. Tokenizing a megabyte takes seconds, a text field
 # with one in it minutes, and one word of 24,000 letters still 75 ms of the window's thread.
 MAX_PROMPT = 12_000
+MAX_LEFT_OUT = 32  # of the fields that cannot be read, so many are named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +182,17 @@ class GenerationRequest:
         """Raises RequestError, naming the field, for a missing, unknown or wrongly typed one."""
         return _read(cls, data, "request")
 
+    @classmethod
+    def readable(cls, data: object) -> tuple[GenerationRequest, tuple[RequestError, ...]]:
+        """What `from_dict` would refuse stays at its default ('' for the model), and is answered by name.
+
+        Of a list only the items that cannot be read are missing. Raises RequestError where `data` is no object.
+        """
+        left_out: list[RequestError] = []
+        if isinstance(data, dict):
+            data = {**data, "model": _model(data, left_out)}
+        return _read(cls, data, "request", left_out), tuple(left_out[:MAX_LEFT_OUT])
+
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
@@ -188,19 +200,23 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _read(kind: Any, data: Any, path: str) -> Any:
-    """`data`, checked and built as the annotation `kind`."""
+_LEFT = object()  # in the place of what could not be read
+
+
+def _read(kind: Any, data: Any, path: str, left_out: list[RequestError] | None = None) -> Any:
+    """`data`, checked and built as the annotation `kind`. A list takes the errors within it that need not end it."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType or origin is typing.Union:
         if data is None:
             return None
-        return _read(next(a for a in arguments if a is not type(None)), data, path)
+        return _read(next(a for a in arguments if a is not type(None)), data, path, left_out)
     if origin is tuple:
         if not isinstance(data, list | tuple):
             raise RequestError(path, f"must be a list, not {_named(data)}.")
-        return tuple(_read(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(data))
+        items = (_read_or_leave(arguments[0], item, f"{path}[{i}]", left_out) for i, item in enumerate(data))
+        return tuple(item for item in items if item is not _LEFT)
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, data, path)
+        return _read_dataclass(kind, data, path, left_out)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         data = float(data) if abs(data) <= sys.float_info.max else math.inf
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):
@@ -217,18 +233,43 @@ def _named(data: Any) -> str:
     return shortened(repr(data))
 
 
-def _read_dataclass(kind: Any, data: Any, path: str) -> Any:
+def _read_dataclass(kind: Any, data: Any, path: str, left_out: list[RequestError] | None) -> Any:
     if not isinstance(data, dict):
         raise RequestError(path, f"must be an object with named fields, not {_named(data)}.")
     hints = typing.get_type_hints(kind)
     prefix = "" if path == "request" else f"{path}."
-    for name in data:
-        if name not in hints:
-            raise RequestError(
-                f"{prefix}{shortened(name)}", "is not a field.", f"Known here: {', '.join(hints)}."
-            )
+    for name in (name for name in data if name not in hints):
+        known = f"Known here: {', '.join(hints)}."
+        _refuse(RequestError(f"{prefix}{shortened(name)}", "is not a field.", known), left_out)
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in data:
             raise RequestError(f"{prefix}{field.name}", "is missing.")
-    return kind(**{name: _read(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
+        if field.name in data:
+            read = _read if required else _read_or_leave
+            values[field.name] = read(hints[field.name], data[field.name], f"{prefix}{field.name}", left_out)
+    return kind(**{name: value for name, value in values.items() if value is not _LEFT})
+
+
+def _read_or_leave(kind: Any, data: Any, path: str, left_out: list[RequestError] | None) -> Any:
+    try:
+        return _read(kind, data, path, left_out)
+    except RequestError as error:
+        _refuse(error, left_out)
+        return _LEFT
+
+
+def _refuse(error: RequestError, left_out: list[RequestError] | None) -> None:
+    if left_out is None:
+        raise error
+    left_out.append(error)
+
+
+def _model(data: dict[str, Any], left_out: list[RequestError]) -> str:
+    """The one field without a default."""
+    if "model" not in data:
+        left_out.append(RequestError("model", "is missing."))
+        return ""
+    model = _read_or_leave(str, data["model"], "model", left_out)
+    return "" if model is _LEFT else model

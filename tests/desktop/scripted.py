@@ -13,7 +13,7 @@ from pipelines.library.outputs import save_picture
 from pipelines.spec.errors import DeviceLost, NotSaved, OutOfMemory
 from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Preview, Stage, StageChanged, StepDone
 from pipelines.spec.job import Job
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.options import EngineOptions
 from pipelines.spec.record import ModelRecord
 
@@ -46,6 +46,7 @@ class Script:
         self.freed = 0
         self.memory = MemoryChanged(device_name="Scripted processor")
         self.machine = Machine()
+        self.kernels: tuple[Option, ...] = ()  # for the models of a job; none: those of the machine
         self.options: EngineOptions | None = None  # of the engine that was built last
         self.factory_fault: BaseException | None = None
         self.ready_gate = threading.Event()
@@ -87,6 +88,9 @@ class ScriptedEngine:
 
     def memory(self) -> MemoryChanged:
         return self._script.memory
+
+    def kernels(self, job: Job) -> tuple[Option, ...]:
+        return self._script.kernels or self.machine.attention
 
     def free(self) -> None:
         self._script.freed += 1

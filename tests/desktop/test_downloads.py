@@ -9,10 +9,13 @@ from PySide6.QtGui import Qt as GuiQt
 from PySide6.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QListWidget, QWidget
 
 from desktop.dialogs.download import DownloadDialog
+from pipelines.library.completing import words_folder
 from pipelines.library.download.errors import DownloadError, ManyFiles, TokenWanted
 from pipelines.library.download.hosts import Hosts
 from pipelines.library.download.plan import Plan, PlannedFile
+from pipelines.library.folders import models_dir
 from pipelines.spec.downloads import DownloadState
+from pipelines.spec.lent_parts import BY_NEED, LENT_PARTS, WORDS
 from tests.library.download.conftest import PROXIES
 from tests.library.download.site import ETAG, Site, safetensors, says, sha256, whole
 from tests.library.download.test_lane import Memory
@@ -72,6 +75,33 @@ def test_typed_looked_at_confirmed_and_found(downloads, site, qtbot, tmp_path):
     assert path.read_bytes() == DATA
     assert wait_for(qtbot, downloads, DownloadState.DONE).path == str(path)
     assert downloads._dialog is None
+
+
+@pytest.mark.local_server
+def test_the_words_that_a_model_lacks_are_fetched_to_where_they_are_looked_for(
+    downloads, site, qtbot, tmp_path
+):
+    repo, _, file = BY_NEED[WORDS].source.partition("/tokenizer_2/")
+    repository(site, {f"tokenizer_2/{file}": b"{}", f"tokenizer/{file}": b"[]"}, repo=repo)
+    downloads._window.models_page.details.reason.fetchRequested.emit(WORDS)
+    dialog = downloads._dialog
+    dialog.look.click()
+    qtbot.waitUntil(lambda: dialog.told.text() not in ("", "Asking…"))
+    with qtbot.waitSignal(downloads.finished):
+        dialog.download.click()
+    path = words_folder() / "tokenizer.json"
+    assert path.is_relative_to(tmp_path)
+    assert path.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("part", LENT_PARTS, ids=lambda part: part.id)
+def test_the_dialog_of_a_missing_part_has_its_folder_and_what_is_known_of_its_source(downloads, part):
+    downloads.add_part(part.id)
+    dialog = downloads._dialog
+    assert dialog.folder.currentData() == models_dir() / part.folder
+    assert dialog.source.text() == part.source
+    assert dialog.look.isEnabled() == bool(part.source)
+    dialog.reject()
 
 
 @pytest.mark.local_server

@@ -55,7 +55,7 @@ def listener(qtbot):
 
 @pytest.fixture
 def bridge(script, listener, tmp_path, qtbot):
-    bridge = EngineBridge(script.factory(EngineOptions(output_dir=str(tmp_path))))
+    bridge = EngineBridge(EngineOptions(output_dir=str(tmp_path)), script.factory)
     bridge.told.connect(listener.see)
     yield bridge
     script.release()

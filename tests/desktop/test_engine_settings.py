@@ -1,6 +1,9 @@
 """File > Settings: what is chosen reaches the engine that is built next, and never in the middle of a picture."""
 
+from dataclasses import replace
+
 import pytest
+from PySide6.QtCore import Qt
 
 from desktop.dialogs.engine_dialog import EngineDialog
 from desktop.session import Engine
@@ -59,6 +62,19 @@ def test_what_the_engine_found_is_what_the_dialog_lists(application):
     dialog.reject()
 
 
+def test_a_kernel_that_the_chosen_model_cannot_use_is_greyed_with_its_reason(application, script, qtbot):
+    """It would fail only once Generate is pressed."""
+    why = "it cannot take heads of 160 numbers in this precision on this device"
+    script.kernels = tuple(replace(o, why=why if o.id == "cudnn" else o.why) for o in MACHINE.attention)
+    dialog = dialog_of(application)
+    box = dialog.panel._attention
+    at = box.findData("cudnn")
+    qtbot.waitUntil(lambda: why in box.itemText(at), timeout=10_000)
+    assert not box.model().flags(box.model().index(at, 0)) & Qt.ItemFlag.ItemIsEnabled
+    assert box.model().flags(box.model().index(box.findData("math"), 0)) & Qt.ItemFlag.ItemIsEnabled
+    dialog.reject()
+
+
 def test_nothing_happens_where_nothing_changed_or_it_was_cancelled(application, script, qtbot):
     dialog_of(application).accept()
     qtbot.wait(20)
@@ -83,3 +99,38 @@ def test_a_picture_that_is_being_made_is_not_lost(application, script, qtbot):
     ready(application, script, 2, qtbot)
     assert script.options is not None
     assert script.options.attention == "math"
+
+
+def test_settings_changed_and_changed_back_leave_the_engine_and_its_models_alone(application, script, qtbot):
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(script.holding.is_set, timeout=10_000)
+    application.engine_settings.set(CHOICE)
+    application.engine_settings.set(EngineChoice())
+    assert "already" in application.window.banner.text()
+    with qtbot.waitSignal(application.session.jobEnded, timeout=10_000):
+        script.release()
+    assert application.session.state.engine is Engine.READY
+    assert script.built == 1
+    application.engine_settings.set(CHOICE)
+    ready(application, script, 2, qtbot)
+
+
+def test_one_restart_by_hand_takes_the_settings_that_wait(application, script, qtbot):
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(script.holding.is_set, timeout=10_000)
+    application.engine_settings.set(CHOICE)
+    application.session.restart_engine()
+    script.release()
+    ready(application, script, 2, qtbot)
+    assert not application.session.state.busy
+    assert not application.bridge.outdated
+
+
+def test_the_same_folder_again_is_no_other_engine(application, script, tmp_path, qtbot):
+    application.window.folderChosen.emit(str(tmp_path / "elsewhere"))
+    ready(application, script, 2, qtbot)
+    application.window.folderChosen.emit(str(tmp_path / "elsewhere"))
+    assert application.session.state.engine is Engine.READY
+    assert script.built == 2

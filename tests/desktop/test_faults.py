@@ -249,6 +249,15 @@ def test_w1_a_storm_is_one_dialog_and_the_state_is_saved(hooked, qtbot):
     assert saved["last_request"]["prompt"]["text"] == "do not lose me"
 
 
+def test_d7_a_prompt_outlives_a_field_that_is_not_known_any_more(make_application, tmp_path):
+    (tmp_path / "config").mkdir()
+    last = {"model": "scripted", "prompt": {"text": "do not lose me"}, "speed": {"turbo": True}}
+    (tmp_path / "config" / "settings.json").write_text(json.dumps({"last_request": last}))
+    application = make_application()
+    assert application.session.request().prompt.text == "do not lose me"
+    assert "speed.turbo" in application.window.banner.text()
+
+
 def test_w1_a_thread_and_a_finaliser_may_raise(hooked, caplog, qtbot):
     thread = threading.Thread(target=boom, name="somewhere")
     thread.start()

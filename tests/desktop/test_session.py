@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QPlainTextEdit
 
 from desktop.application import FIRST_PROMPT
-from desktop.session import duration, step_text
+from desktop.progress_words import duration, step_text
 from pipelines.library.metadata.read import read_request
 from pipelines.spec.events import (
     ImageSaved,
@@ -225,7 +225,7 @@ def test_p8_save_elsewhere_makes_the_lost_picture_again(application, script, qtb
     script.faults[0] = NOT_SAVED
     elsewhere = tmp_path / "elsewhere"
     monkeypatch.setattr(
-        "desktop.application.QFileDialog.getExistingDirectory", lambda *_arguments: str(elsewhere)
+        "desktop.failures.QFileDialog.getExistingDirectory", lambda *_arguments: str(elsewhere)
     )
     failed = generate(application, qtbot)
     assert failed.kind == "NotSaved"
@@ -243,7 +243,7 @@ def test_p8_save_elsewhere_takes_what_waits_along(application, script, qtbot, tm
     script.faults[0] = NOT_SAVED
     elsewhere = tmp_path / "elsewhere"
     monkeypatch.setattr(
-        "desktop.application.QFileDialog.getExistingDirectory", lambda *_arguments: str(elsewhere)
+        "desktop.failures.QFileDialog.getExistingDirectory", lambda *_arguments: str(elsewhere)
     )
     session, saved = application.session, []
     session.saved.connect(saved.append)

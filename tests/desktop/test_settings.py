@@ -1,11 +1,20 @@
 """D7: a bad value alone is replaced by its default, the file kept aside, and the start goes on."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from desktop.settings import READERS, Settings, SettingsFile, from_dict, to_dict
-from pipelines.spec.request import GenerationRequest, Prompt
+from pipelines.spec.request import (
+    GenerationRequest,
+    LoraInput,
+    Prompt,
+    Refiner,
+    Size,
+    SizeConditioning,
+    Speed,
+)
 
 REQUEST = GenerationRequest(model="demo-sd", prompt=Prompt(text="a red circle"), count=2)
 FULL = Settings(
@@ -93,7 +102,6 @@ def test_foreign_content_is_kept_aside(file, data):
         ("device", "gpu"), ("device", "cuda:x"), ("dtype", "int8"),
         ("attention", "warp"), ("deterministic", 1), ("output_dir", "/pictures/\ud800"),
         ("model_folders", ["/m", "/\ud800"]),
-        ("last_request", {"model": "m", "sampling": {"guidance_scale": 10**400}}),
     ],
 )  # fmt: skip
 def test_a_value_that_would_stop_the_engine_or_the_start_is_replaced(name, value):
@@ -103,15 +111,41 @@ def test_a_value_that_would_stop_the_engine_or_the_start_is_replaced(name, value
     assert bad[0].startswith(name)
 
 
-def test_one_bad_field_of_the_last_request_leaves_the_rest(file):
-    data = to_dict(FULL)
-    data["last_request"]["count"] = "many"
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("count", "many"), ("model", 7), ("speed.turbo", True), ("speed.compile", "yes"), ("speed", 3),
+        ("sampling.guidance_scale", 10**400), ("size_conditioning.original.width", None), ("refiner.model", []),
+        ("loras.1.weight", "x"), ("loras.0", 5), ("of_tomorrow", {"a": 1}),
+    ],
+)  # fmt: skip
+def test_one_bad_field_of_the_last_request_costs_only_itself(file, path, value):
+    """The prompt above all: it is what took time to write."""
+    request = replace(
+        REQUEST, speed=Speed(fused_qkv=True), loras=(LoraInput(model="a"), LoraInput(model="b", weight=0.5)),
+        size_conditioning=SizeConditioning(original=Size(), crop_top=8), refiner=Refiner(model="r"),
+    )  # fmt: skip
+    data = json.loads(json.dumps(to_dict(replace(FULL, last_request=request))))
+    good = json.loads(json.dumps(data["last_request"]))
+    put(data["last_request"], path, value)
     file.path.parent.mkdir()
     file.path.write_text(json.dumps(data))
     settings = file.load()
-    assert settings.last_request is None
     assert settings.theme == "dark"
-    assert "count" in file.problems[0]
+    [problem] = file.problems
+    assert problem.startswith(f"last_request: {path.replace('.0', '[0]').replace('.1', '[1]')}")
+    assert file.path.with_suffix(".json.bad").is_file()
+    assert settings.last_request
+    read = json.loads(json.dumps(settings.last_request.to_dict()))
+    top = path.partition(".")[0]
+    assert {k: v for k, v in read.items() if k != top} == {k: v for k, v in good.items() if k != top}
+
+
+def put(data, path, value):
+    *names, last = (int(name) if name.isdecimal() else name for name in path.split("."))
+    for name in names:
+        data = data[name]
+    data[last] = value
 
 
 def test_a_failed_write_leaves_the_old_file(file, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.library import index, models
 from pipelines.library.folders import demo_root
+from pipelines.spec.lent_parts import WORDS
 from pipelines.spec.record import Kind, ModelRecord, State
 from tests.benchmarks.recognise import COLLECTION
 
@@ -125,6 +126,18 @@ def test_what_is_missing_is_named_and_nothing_else(tree, gone, named_as):
     assert named_as in record.problem
     others = {"a VAE", "CLIP-L", "T5-XXL", "list of words (tokenizer.json)"} - {named_as}
     assert not any(other in record.problem for other in others)
+
+
+def test_the_words_alone_may_be_missing_and_what_is_told_goes_with_them(tree):
+    words = tree / "comfy/text_encoders/t5_tokenizer/tokenizer.json"
+    aside = words.rename(tree / "aside.json")
+    assert named(tree, "flux1-dev").lacking == (WORDS,)
+    assert named(tree, "flux1-dev-fp8").lacking == (WORDS,)
+    (tree / "models/vae/ae.safetensors").unlink()
+    assert named(tree, "flux1-dev").lacking == ("vae", WORDS)
+    aside.rename(words)
+    assert named(tree, "flux1-dev").lacking == ("vae",)
+    assert named(tree, "flux1-dev-fp8").lacking == ()
 
 
 def test_a_vae_of_another_family_is_never_taken(tree):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pipelines.runtime.worker import Emit, Worker
 from pipelines.spec.events import Event, MemoryChanged, WorkerDied, WorkerReady, is_terminal
 from pipelines.spec.job import Job
-from pipelines.spec.machine import Machine
+from pipelines.spec.machine import Machine, Option
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import GenerationRequest
 
@@ -74,6 +74,9 @@ class Script:
 
     def memory(self) -> MemoryChanged:
         return MemoryChanged(device_name="Scripted processor")
+
+    def kernels(self, job: Job) -> tuple[Option, ...]:
+        return ()
 
     def free(self) -> None:
         pass

@@ -14,6 +14,7 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    KernelsTried,
     MemoryChanged,
     Stage,
     StageChanged,
@@ -21,6 +22,7 @@ from pipelines.spec.events import (
     WorkerReady,
     is_terminal,
 )
+from pipelines.spec.machine import Option
 from pipelines.spec.memory import Holder
 from tests.runtime.scripted import LIMIT_S, Listener, Script, job, started
 
@@ -469,3 +471,23 @@ def test_memory_that_cannot_be_freed_or_told_costs_no_picture():
     listener.end_of(1)
     assert worker.stop()
     assert listener.ends() == {1: ["JobFinished"]}
+
+
+def test_kernels_are_looked_at_on_the_lane_and_what_cannot_be_costs_nothing():
+    class Looking(Script):
+        def kernels(self, job):
+            if job.id == 1:
+                raise EngineError("A broken model.")
+            return (Option(id=threading.current_thread().name, title="where"),)
+
+    listener = Listener()
+    worker = Worker(lambda: Looking(walk), listener)
+    worker.start()
+    worker.look(job(1))
+    worker.submit(job(3))
+    listener.end_of(3)
+    worker.look(job(2))
+    told = listener.wait(lambda event: isinstance(event, KernelsTried))
+    assert told == KernelsTried(model="m", attention=(Option(id="engine", title="where"),))
+    assert worker.stop()
+    assert listener.ends() == {3: ["JobFinished"]}

@@ -5,6 +5,7 @@ import pytest
 
 from pipelines.spec.errors import RequestError
 from pipelines.spec.request import (
+    MAX_LEFT_OUT,
     ControlInput,
     GenerationRequest,
     ImageInput,
@@ -13,6 +14,7 @@ from pipelines.spec.request import (
     Prompt,
     Sampling,
     Size,
+    Speed,
 )
 
 FULL = GenerationRequest(
@@ -75,3 +77,29 @@ def test_the_model_is_the_one_field_that_must_be_given():
         GenerationRequest.from_dict({})
     assert caught.value.field == "model"
     assert GenerationRequest.from_dict({"model": "m"}) == GenerationRequest(model="m")
+
+
+def test_what_can_be_read_is_kept_with_its_neighbours():
+    data = FULL.to_dict()
+    data["speed"] = {"compile": True, "turbo": 9}
+    data["loras"] = [{"model": "l", "weight": "much"}, {"weight": 1.0}, {"model": "k"}]
+    data["refiner"] = {"switch_at": 0.5}
+    request, left_out = GenerationRequest.readable(data)
+    assert [error.field for error in left_out] == [
+        "refiner.model", "loras[0].weight", "loras[1].model", "speed.turbo",
+    ]  # fmt: skip
+    assert request == dataclasses.replace(
+        FULL, refiner=None, speed=Speed(compile=True), loras=(LoraInput(model="l"), LoraInput(model="k"))
+    )
+
+
+def test_a_whole_request_is_readable_and_none_is_not():
+    assert GenerationRequest.readable(FULL.to_dict()) == (FULL, ())
+    with pytest.raises(RequestError):
+        GenerationRequest.readable([FULL.to_dict()])
+
+
+def test_thousands_of_unknown_fields_are_not_all_named():
+    request, left_out = GenerationRequest.readable({"model": "m"} | {f"f{n}": n for n in range(5000)})
+    assert request == GenerationRequest(model="m")
+    assert len(left_out) == MAX_LEFT_OUT

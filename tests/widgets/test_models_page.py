@@ -146,6 +146,36 @@ def test_favourites_alone_and_first(page):
     assert shown_ids(page) == []
 
 
+def test_the_details_are_of_a_model_that_the_filter_shows(page):
+    page.view.choose(SD.path)
+    page.bar.search.setText("neon")
+    assert (page.view.path(), page.details.path()) == (LORA.path, LORA.path)
+    page.bar.search.setText("plain")
+    assert page.details.path() == SD.path
+    page.bar.search.setText("nothing has this")
+    assert page.details.path() == ""
+    assert page.details._empty.isVisible()
+    page.clear_filter()
+    assert page.details.path() == SD.path, "the one that was chosen"
+    page.bar.search.setText("n")
+    page.bar.search.setText("neon")
+    page.view.choose(LORA.path)
+    page.clear_filter()
+    assert page.details.path() == LORA.path, "the one that is chosen now"
+
+
+def test_one_that_is_shown_stays_chosen_and_a_star_taken_away_hides_it(page):
+    page.view.choose(LORA.path)
+    page.bar.search.setText("n")
+    assert page.details.path() == LORA.path
+    page.clear_filter()
+    page.set_notes({path: ModelNote(favourite=True) for path in (SD.path, LORA.path)})
+    page.setValue(ModelFilter(favourites=True))
+    assert page.details.path() == LORA.path
+    page.set_notes({SD.path: ModelNote(favourite=True)})
+    assert page.details.path() == SD.path
+
+
 # what is shown
 
 
@@ -159,6 +189,23 @@ def test_the_details_say_why_it_is_not_usable_and_what_is_missing(page):
     assert not page.details.reason.isVisible()
     assert page.details.use.isEnabled()
     assert page.details.facts.value()["Size"] == "4.0 GB"
+
+
+def test_each_missing_part_can_be_fetched_and_no_other(page, qtbot):
+    lacking = replace(
+        SD, id="flux", path="/m/flux.safetensors", kind=Kind.TRANSFORMER, format=Format.SINGLE_FILE,
+        state=State.INCOMPLETE, problem="It needs besides: the text encoder CLIP-L, T5's list of words.",
+        needs=("clip_l",), lacks_words=True,
+    )  # fmt: skip
+    page.set_entries(entries_of((lacking, BROKEN)))
+    reason = page.details.reason
+    page.view.choose(lacking.path)
+    assert [name for name, button in reason.fetch.items() if button.isVisible()] == ["clip_l", "words"]
+    with qtbot.waitSignal(reason.fetchRequested) as asked:
+        reason.fetch["words"].click()
+    assert asked.args == ["words"]
+    page.view.choose(BROKEN.path)
+    assert not [name for name, button in reason.fetch.items() if button.isVisible()]
 
 
 def test_hashes_parts_and_uses_as_they_come(page):
@@ -189,8 +236,12 @@ def test_the_chosen_model_stays_chosen_over_filters_and_scans(page):
     assert page.table.entry(page.view.currentIndex().row()).record == LORA
     page.set_entries(entries_of(RECORDS[::-1]))
     assert page.details.path() == LORA.path
+    page.bar.search.setText("plain")
+    page.set_entries(entries_of(RECORDS))
+    page.bar.search.setText("")
+    assert page.details.path() == LORA.path
     page.set_entries(entries_of((SD,)))
-    assert page.details.path() == ""
+    assert page.details.path() == SD.path
 
 
 def test_no_model_and_no_match_say_what_to_do(page, qtbot):

@@ -23,7 +23,6 @@ from pipelines.spec.validate import MAX_COUNT, MAX_GUIDANCE, MAX_STEPS
 from pipelines.spec.weights import WEIGHTS
 
 MAX_SIDE = 16384
-_NESTED = {"prompt", "sampling", "size", "size_conditioning", "refiner", "speed"}
 _HASH = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]$")
 
 
@@ -56,30 +55,8 @@ def from_own_json(text: str) -> Understood | None:
 
 
 def _request(data: dict[str, Any], notes: list[str]) -> GenerationRequest:
-    try:
-        return GenerationRequest.from_dict(data)
-    except RequestError:
-        return _field_by_field(data, notes)
-
-
-def _field_by_field(data: dict[str, Any], notes: list[str]) -> GenerationRequest:
-    kept: dict[str, Any] = {"model": ""}
-    request = GenerationRequest(model="")
-    for name in (field.name for field in dataclasses.fields(GenerationRequest) if field.name in data):
-        value = data[name]
-        parts = (
-            [{k: v} for k, v in value.items()][:32]
-            if name in _NESTED and isinstance(value, dict)
-            else [value]
-        )
-        for part in parts:
-            merged = {**kept.get(name, {}), **part} if name in _NESTED and isinstance(part, dict) else part
-            try:
-                request = GenerationRequest.from_dict({**kept, name: merged})
-            except RequestError as error:
-                notes.append(f"Left out: {error.message[:200].rstrip('.')}.")
-            else:
-                kept[name] = merged
+    request, left_out = GenerationRequest.readable(data)
+    notes.extend(f"Left out: {error.message[:200].rstrip('.')}." for error in left_out)
     return request
 
 

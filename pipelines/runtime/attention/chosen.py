@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -57,6 +58,18 @@ class ChosenAttention:
         )  # fmt: skip
         return tuple(Option(id=row.id, title=row.title, why=lacks.get(row.id, "")) for row in ATTENTION)
 
+    def options_for(
+        self, networks: Iterable[torch.nn.Module], dtype: torch.dtype, cells: int
+    ) -> tuple[Option, ...]:
+        """As `options`, where what cannot take the heads of these networks says so too. `cells` as in `kernels`."""
+        off = dict[str, str]()
+        for width, tokens in _heads(networks, cells):
+            tried = self.tried(dtype, width, tokens)
+            for each in (*tried, choice(DETERMINISTIC, tried)):
+                if each.why and each.why != NO_MEMORY:
+                    off.setdefault(each.id, each.why)
+        return tuple(replace(row, why=row.why or off.get(row.id, "")) for row in self.options())
+
     def kernels(
         self, networks: Iterable[torch.nn.Module], dtype: torch.dtype, cells: int
     ) -> dict[Head, Kernel]:
@@ -65,11 +78,10 @@ class ChosenAttention:
         Only the layers of the networks are looked at; they may be on the meta device. Raises EngineError.
         """
         found = dict[Head, Kernel]()
-        for network in networks:
-            for width, shrunk in tokens_by_width(network).items():
-                taken = self.choice(dtype, width, max(1, cells // shrunk))
-                if taken.id:
-                    found[width, dtype] = BY_ID[taken.id]
+        for width, tokens in _heads(networks, cells):
+            taken = self.choice(dtype, width, tokens)
+            if taken.id:
+                found[width, dtype] = BY_ID[taken.id]
         return found
 
     def choice(self, dtype: torch.dtype, width: int, tokens: int) -> Tried:
@@ -112,6 +124,13 @@ class ChosenAttention:
             return ()
         broken = any(kernel.lacks(self._device) and not by_id[kernel.id].why for kernel in BY_ID.values())
         return () if broken else found
+
+
+def _heads(networks: Iterable[torch.nn.Module], cells: int) -> Iterator[tuple[int, int]]:
+    """The widths of heads, with the most tokens that each attends to."""
+    for network in networks:
+        for width, shrunk in tokens_by_width(network).items():
+            yield width, max(1, cells // shrunk)
 
 
 def _wanted(options: EngineOptions) -> str:

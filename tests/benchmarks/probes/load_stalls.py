@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from desktop.session import STAGE_TEXTS
+from desktop.progress_words import STAGE_TEXTS
 from pipelines.library import folders
 from pipelines.spec.events import Stage
 from tests.benchmarks.probes.app_stalls import Watch

@@ -201,6 +201,34 @@ def test_every_width_of_head_has_its_own_choice(monkeypatch):
     assert {head: kernel.id for head, kernel in found.items()} == {(40, torch.float32): "math"}
 
 
+def test_what_cannot_take_the_heads_of_a_model_is_told_before_a_job_fails_at_it(
+    engine, tiny_model, use, monkeypatch
+):
+    real = chosen.tried
+
+    def tried(device, dtype, shape):
+        why = {"math": f"it cannot take heads of {shape.width} numbers", "flash": trial.NO_MEMORY}
+        return tuple(
+            replace(each, why=each.why or why.get(each.id, "")) for each in real(device, dtype, shape)
+        )
+
+    monkeypatch.setattr(chosen, "tried", tried)
+    use()
+    off = {option.id: option.why for option in engine.kernels(job_of(tiny_model))}
+    assert off["math"].startswith("it cannot take heads of ")
+    assert off["flash"] == "", "memory may be there another time"
+    assert off["auto"] == ""
+    assert off["cudnn"] == next(o.why for o in engine.compute.attention.options() if o.id == "cudnn")
+    assert engine.compute.store.keys() == (), "nothing is read for it"
+
+
+@pytest.mark.parametrize("family", NAMED)
+def test_every_family_can_be_looked_at(engine, records, use, family):
+    use()
+    off = {option.id: option.why for option in engine.kernels(plain(records, family))}
+    assert [name for name, why in off.items() if not why] == ["auto", "flash", "math", "deterministic"]
+
+
 # what is remembered
 
 

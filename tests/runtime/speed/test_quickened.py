@@ -119,7 +119,7 @@ def test_magcache_measures_a_model_that_nobody_has_measured_and_then_leaves_step
     assert saved[1].marks == ()
     assert STEPS < len(called) < 2 * STEPS
     assert capfd.readouterr().out == ""
-    engine.compute._magnitudes.known.clear()
+    engine.compute._denoising.magnitudes.known.clear()
 
 
 def test_a_picture_of_one_step_is_no_measurement_for_one_of_many(engine):
@@ -129,10 +129,10 @@ def test_a_picture_of_one_step_is_no_measurement_for_one_of_many(engine):
     (measured,), (saved,) = drawn(engine, flux(on))
     assert np.array_equal(measured, plain)
     assert any("MagCache measured this model" in mark for mark in saved.marks)
-    assert len(engine.compute._magnitudes.known[FLUX.id]) == STEPS
+    assert len(engine.compute._denoising.magnitudes.known[FLUX.id]) == STEPS
     _, (saved,) = drawn(engine, flux(on, steps=STEPS // 2))
     assert saved.marks == ()
-    engine.compute._magnitudes.known.clear()
+    engine.compute._denoising.magnitudes.known.clear()
 
 
 def test_a_cancelled_measurement_is_not_kept(engine):
@@ -144,7 +144,7 @@ def test_a_cancelled_measurement_is_not_kept(engine):
 
     with pytest.raises(Cancelled):
         run(engine, job, cancel)
-    assert engine.compute._magnitudes.known == {}
+    assert engine.compute._denoising.magnitudes.known == {}
     assert not denoiser_of(engine, flux()).is_cache_enabled
 
 
