@@ -114,7 +114,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--weights",
         metavar="BITS",
-        help="pack the model while it is loaded: fp8, int8 or int4 (as its file is); smaller, and a little less exact",
+        help="pack the model while it is loaded: fp8, int8, int4, nf4 (as its file is); smaller, a little less exact",
     )
     add("--steps", metavar="N", help="steps, 1 to 150: more are slower and finer (the model's own number)")
     add(

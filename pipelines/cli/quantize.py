@@ -20,9 +20,9 @@ NAME = "quantize"
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
     about = (
-        "Writes a model into a file whose denoiser (and T5) has fewer bits: int8 and int4 as GGUF, fp8 as safetensors. "
-        "What was made of what is noted in the file. --report draws the same pictures with both and notes beside the "
-        "file what it saves and what it costs."
+        "Writes a model into a file whose denoiser (and T5) has fewer bits: int8 and int4 as GGUF, fp8 and nf4 as "
+        "safetensors. What was made of what is noted in the file. --report draws the same pictures with both and notes "
+        "beside the file what it saves and what it costs."
     )
     parser = sub.add_parser(NAME, help="write a model in 8 or 4 bits", description=about, allow_abbrev=False)
     parser.add_argument("model", metavar="MODEL", help="the id of a model, its folder or its file")
@@ -32,6 +32,10 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--report", action="store_true", help="measure it against the model it was made from")
     parser.add_argument("--prompts", metavar="N", default="8", help="pictures of the report (8)")
+    scorer = (
+        "the folder of a CLIP that scores the pictures of the report (the demos' own, of simple drawings)"
+    )
+    parser.add_argument("--scorer", metavar="DIR", help=scorer)
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
     add_models_argument(parser)
     parser.set_defaults(run=run)
@@ -44,7 +48,12 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("to", f"there are no weights '{args.to[:40]}'.", f"Known: {', '.join(NAMES)}.")
     if not (args.prompts.isdecimal() and 1 <= int(args.prompts[:6]) <= 1000):
         raise RequestError("prompts", f"must be a whole number from 1 to 1000, not '{args.prompts[:40]}'.")
+    if args.scorer is not None and not args.report:
+        raise RequestError("scorer", "it is asked for a report alone.", "Add --report.")
+    scorer = None if args.scorer is None else Path(os.path.expanduser(args.scorer)).absolute()
     record = _record(args.model, args.models)
+    if args.report and record.problem:
+        raise ModelError(f"'{record.id}' cannot be drawn with: {record.problem}", "Leave out --report.")
     end = row.end
     out = Path(os.path.expanduser(args.out or models_dir() / f"{record.id}-{row.id}{end}")).absolute()
     if not out.name.lower().endswith(end):
@@ -55,7 +64,13 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("out", f"there is no folder '{out.parent}'.", "Make it first.")
     if out.exists():
         raise RequestError("out", f"'{out}' is there already.", "Name another file.")
-    from pipelines.workshop.quantize import quantize  # torch takes seconds: only once the arguments are right
+    # torch takes seconds: only once the arguments are right
+    from pipelines.workshop.quantize import quantize
+    from pipelines.workshop.quantize_report import is_scorer
+
+    if scorer is not None and not is_scorer(scorer):
+        text = f"there is no CLIP in '{scorer}'."
+        raise RequestError("scorer", text, "Name a folder with its config.json and .safetensors file.")
 
     try:
         quantize(record, row, out, progress=_progress(args.json))
@@ -66,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         why = error.strerror or "not all of it went onto the drive"  # numpy's own errors give no reason
         raise ModelError(f"{out} could not be written: {why}.", "Is the drive full?") from error
-    report = _report(record, out, int(args.prompts), args) if args.report else None
+    report = _report(record, out, int(args.prompts), scorer) if args.report else None
     size = out.stat().st_size
     if args.json:
         output.json_line({"event": "finished", "path": str(out), "size": size, "report": report})
@@ -77,18 +92,12 @@ def run(args: argparse.Namespace) -> int:
     return output.DONE
 
 
-def _report(record: ModelRecord, out: Path, pictures: int, args: argparse.Namespace) -> dict:
-    from pipelines.workshop.quantize_report import compared, lines, write_report
+def _report(record: ModelRecord, out: Path, pictures: int, scorer: Path | None) -> dict:
+    from pipelines.workshop.quantize_report import compared, lent_as, lines, write_report
 
-    facts = compared(record, _made(out, args.models), pictures)
+    facts = compared(record, lent_as(record_of(out), record), pictures, scorer)
     write_report(out, facts)
     return {**facts, "lines": lines(facts)}
-
-
-def _made(out: Path, folders: list[str]) -> ModelRecord:
-    """With the parts that it lacks from among the others."""
-    everywhere = find_records([*folders, str(out.parent)])
-    return next((r for r in everywhere if r.path == str(out)), record_of(out))
 
 
 def _progress(quiet: bool):

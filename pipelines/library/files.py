@@ -33,6 +33,31 @@ def write_temporary(folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     return path
 
 
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """`path`, on the disk. Raises FileExistsError where it is there, and what `write` does; then nothing is left."""
+    _published(write_temporary(path.parent, write), path)
+
+
+def write_whole_by_name(path: Path, write: Callable[[Path], object]) -> None:
+    """The same with one that makes the file of this name by itself."""
+    temporary = path.parent / f".emulsion-{os.urandom(8).hex()}.tmp"
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+    except BaseException:
+        remove(temporary)
+        raise
+    _published(temporary, path)
+
+
+def _published(temporary: Path, path: Path) -> None:
+    try:
+        publish(temporary, path)
+    finally:
+        remove(temporary)
+
+
 def publish(temporary: Path, path: Path) -> None:
     """Gives `temporary` its final name in one step. Raises FileExistsError rather than replace a file."""
     if sys.platform == "win32":

@@ -12,11 +12,13 @@ from pipelines.library.controlnets import controlnet_file_record
 from pipelines.library.detect.embedding import A1111, SDXL_PAIR
 from pipelines.library.detect.file import detect
 from pipelines.library.detect.finding import Finding
+from pipelines.library.detect.numbers import quantisation
 from pipelines.library.findings import not_yet, with_error, with_finding
 from pipelines.library.header import Header, header_of, read_start
 from pipelines.library.ip_adapters import ip_adapter_record
 from pipelines.library.own_facts import without_misfits
 from pipelines.library.pieces import pieces, read_pieces
+from pipelines.library.places import whole_shapes
 from pipelines.library.seen_tables import SeenTables
 from pipelines.library.side_facts import Told, brought_facts, described, told_beside
 from pipelines.library.single_file import CONFIGS, WIDENED, can_load, lacking, latent_channels, widened
@@ -45,10 +47,11 @@ def file_record(
         if seen is not None and (finding := seen.finding(start, family)):
             return not_yet(_told_record(record, start.metadata, told, finding, start.size_bytes))
         header = header_of(start)
+        whole = whole_shapes(path) if quantisation(header) == "nf4" else {}
     except EngineError as error:
         # What cannot be read still has its notes and its picture.
         return with_error(described(record, {}, told_beside(path, ends)), error)
-    finding = detect(header, path.stem, family, _yaml(path, ends))
+    finding = detect(header, path.stem, family, _yaml(path, ends), whole)
     if seen is not None:
         seen.keep(start, family, finding)
     return _header_record(record, header, told, finding)

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pipelines.library import gguf
+from pipelines.library.contents import count
 from pipelines.library.header import AGAIN, read_header
 from pipelines.spec.errors import BrokenModel, ModelError
+from pipelines.spec.weights import NF4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,14 @@ class Place:
     size_bytes: int
     beside: Mapping[str, Place] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stays_nf4(self) -> bool:
+        """Whether it is kept in 4 bits, as one of whole blocks is."""
+        numbers = NF4.numbers
+        return (
+            self.dtype == NF4.kind and count(self.shape) % numbers == 0 == self.facts["blocksize"] % numbers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,11 @@ def table_of(path: Path) -> tuple[Source, Mapping[str, Place]]:
         raise BrokenModel(f"The table of tensors is damaged: {path}", AGAIN) from error
 
 
+def whole_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """By the names of the packed weights in the file. Raises ModelError as `table_of`."""
+    return {name: place.shape for name, place in table_of(path)[1].items() if place.facts}
+
+
 def _places(file: BinaryIO, size: int) -> dict[str, Place]:
     if file.read(4) == gguf.MAGIC:
         file.seek(0)
@@ -83,8 +98,8 @@ def _place(entry: dict[str, object], start: int) -> Place:
 
 # What the quantisers put beside a weight, by the end of its name -> what it is called here.
 _SCALES = {".scale_weight": "scale", ".weight_scale": "scale"}
-_NF4_STATE = ".quant_state.bitsandbytes__nf4"
-_NF4 = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
+NF4_STATE = ".quant_state.bitsandbytes__nf4"
+_BESIDE = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
 _UNUSED = (".scale_input", ".input_scale", ".comfy_quant", "scaled_fp8")  # for layers that compute in 8 bits
 _FP8 = ("F8_E4M3", "F8_E5M2")
 _MAX_STATE = 10_000
@@ -92,13 +107,13 @@ _MAX_STATE = 10_000
 
 def folded(places: dict[str, Place], file: BinaryIO) -> dict[str, Place]:
     """With what is beside a quantised weight put into its place, so that the names are those of the model alone."""
-    for name in [name for name in places if name.endswith(_NF4_STATE)]:
-        weight = name.removesuffix(_NF4_STATE)
+    for name in [name for name in places if name.endswith(NF4_STATE)]:
+        weight = name.removesuffix(NF4_STATE)
         state = places.pop(name)
-        beside = {each: places.pop(f"{weight}.{each}") for each in _NF4 if f"{weight}.{each}" in places}
+        beside = {each: places.pop(f"{weight}.{each}") for each in _BESIDE if f"{weight}.{each}" in places}
         facts = _state(state, file)
         own = places[weight]
-        places[weight] = replace(own, dtype="NF4", shape=tuple(facts["shape"]), beside=beside, facts=facts)
+        places[weight] = replace(own, dtype=NF4.kind, shape=tuple(facts["shape"]), beside=beside, facts=facts)
     for end, word in _SCALES.items():
         for name in [name for name in places if name.endswith(end)]:
             weight = name.removesuffix(end) + ".weight"

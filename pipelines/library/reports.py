@@ -34,7 +34,7 @@ def report_rows(path: Path) -> tuple[tuple[str, str], ...]:
         "In memory": _pair(facts, "memory_bytes", _mb),
         "Peak memory": _pair(facts, "peak_bytes", _mb),
         "Seconds a picture": _pair(facts, "seconds", lambda value: f"{value:.2f}"),
-        "CLIP score": _pair(facts, "clip_score", lambda value: f"{value:.3f}"),
+        "CLIP score": _score(facts),
         "Pictures differ": _differ(facts),
     }
     return tuple((name, texts[name]) for name in ROWS if texts[name])
@@ -46,6 +46,11 @@ def _pair(facts: Mapping[str, Any], name: str, told: Any) -> str:
     if not isinstance(pair, list) or len(pair) != 2 or not all(map(_is_number, pair)):
         return ""
     return f"{told(pair[1])}, was {told(pair[0])}"
+
+
+def _score(facts: Mapping[str, Any]) -> str:
+    scores, scorer = _pair(facts, "clip_score", lambda value: f"{value:.3f}"), facts.get("scorer")
+    return f"{scores} ({scorer[:60]})" if scores and isinstance(scorer, str) and scorer else scores
 
 
 def _differ(facts: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ class FileModel:
 
 def widened(quantisation: str) -> bool:
     """Whether its numbers take more in memory than in the file: 16 bits or more."""
-    return quantisation == "nf4" or quantisation.endswith("_scaled")
+    return quantisation.endswith("_scaled")
 
 
 def can_load(header: Header, quantisation: str) -> bool:
@@ -100,7 +100,7 @@ def can_load(header: Header, quantisation: str) -> bool:
 
 def lacking(header: Header, family: Family) -> list[str]:
     """The parts with weights that the file does not hold, by the family's names of them."""
-    return [part for part, row in family.file_parts.items() if _way(header.shapes, row) is None]
+    return [part for part, row in family.file_parts.items() if way(header.shapes, row) is None]
 
 
 def read(path: Path, family: Family, borrowed: Mapping[str, str] = MappingProxyType({})) -> FileModel:
@@ -108,7 +108,7 @@ def read(path: Path, family: Family, borrowed: Mapping[str, str] = MappingProxyT
     header = read_header(path)
     parts = {}
     for part, row in family.file_parts.items():
-        own = _way(header.shapes, row)
+        own = way(header.shapes, row)
         if own is None and part not in borrowed:
             text = f"The file does not hold a whole model of this family: {path}"
             raise ModelError(text, "Choose another model.")
@@ -116,7 +116,7 @@ def read(path: Path, family: Family, borrowed: Mapping[str, str] = MappingProxyT
     return FileModel(path, parts, _configs(header, family, parts, borrowed))
 
 
-def _way(names: Mapping[str, object], row: FilePart) -> tuple[Spelling, str] | None:
+def way(names: Mapping[str, object], row: FilePart) -> tuple[Spelling, str] | None:
     """Whose names the part has in a file with these names, and what stands before them; None when it is not there."""
     if any(name.startswith(row.prefix) for name in names):
         return row.spelling, row.prefix
@@ -126,10 +126,10 @@ def _way(names: Mapping[str, object], row: FilePart) -> tuple[Spelling, str] | N
 
 
 def _lent(path: Path, row: FilePart) -> PartFile:
-    way = _way(read_header(path).shapes, row)
-    if way is None:
+    own = way(read_header(path).shapes, row)
+    if own is None:
         raise ModelError(f"This file no longer holds what was in it: {path}", "Scan the model folders again.")
-    return _part_file(path, row, *way)
+    return _part_file(path, row, *own)
 
 
 def _part_file(path: Path, row: FilePart, spelling: Spelling, prefix: str) -> PartFile:

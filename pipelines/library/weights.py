@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.library.contents import count
 from pipelines.library.detect.lora import HALVES
 from pipelines.library.header import read_header
+from pipelines.library.places import Place
 from pipelines.library.single_file import read
 from pipelines.spec.blocks import grouped
 from pipelines.spec.errors import ModelError
@@ -19,7 +20,15 @@ from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family
 from pipelines.spec.record import Format, Kind, ModelRecord
 from pipelines.spec.sizes import Network, Sizes
-from pipelines.spec.weights import Weights, bits_of, is_packable, is_packed_part, packed_bytes, weights_of
+from pipelines.spec.weights import (
+    NF4,
+    Weights,
+    bits_of,
+    is_packable,
+    is_packed_part,
+    packed_bytes,
+    weights_of,
+)
 
 _WIDE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _NARROW = {
@@ -76,9 +85,7 @@ def _parts(
                 {
                     name: _in_memory(
                         name,
-                        "F16" if place.beside else place.dtype,
-                        place.shape,
-                        place.size_bytes,
+                        *_kept(place),
                         itemsize,
                         row,
                     )
@@ -91,6 +98,13 @@ def _parts(
         if part in family.file_parts:
             row = weights_of(weights) if is_packed_part(family, part) else None
             yield part, _of_folder(Path(record.path) / part, itemsize, row)
+
+
+def _kept(place: Place) -> tuple[str, tuple[int, ...], int]:
+    """In which numbers it is kept, its shape and its bytes."""
+    if place.stays_nf4:
+        return place.dtype, place.shape, packed_bytes(NF4, place.shape)
+    return "F16" if place.beside else place.dtype, place.shape, place.size_bytes
 
 
 def _of_folder(folder: Path, itemsize: int, row: Weights | None) -> Mapping[str, int]:
@@ -107,7 +121,7 @@ def _of_folder(folder: Path, itemsize: int, row: Weights | None) -> Mapping[str,
 def _in_memory(
     name: str, dtype: str, shape: tuple[int, ...], stored: int, itemsize: int, row: Weights | None
 ) -> int:
-    if row and is_packable(name, shape) and bits_of(dtype) > row.bits:
+    if row and is_packable(name, shape, row) and bits_of(dtype) > row.bits:
         return packed_bytes(row, shape)
     return count(shape) * itemsize if dtype in _WIDE else stored
 

@@ -1,6 +1,6 @@
 """Weights in blocks of few bits, as GGUF has them: kept so in memory, each layer widened while it runs.
 
-The blocks are those of ggml-org/llama.cpp (gguf-py/gguf/quants.py).
+The blocks are those of ggml-org/llama.cpp (gguf-py/gguf/quants.py), and NF4 (nf4.py), which behaves as they do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from diffusers.quantizers.gguf.utils import GGUFParameter
 from torch import nn
 
 from pipelines.library.places import Place
+from pipelines.runtime.nf4 import NF4Parameter
 from pipelines.runtime.packed_layers import KINDS, packed_layer, unpacked
 from pipelines.runtime.quantise import quantised
 from pipelines.spec.weights import bits_of, is_packable, weights_of
@@ -53,7 +54,7 @@ def narrowed(
     row = weights_of(weights)
     for name, tensor in tensors:
         layer = _layer(network, name)
-        if row is None or layer is None or not is_packable(name, tuple(layer.weight.shape)):
+        if row is None or layer is None or not is_packable(name, tuple(layer.weight.shape), row):
             yield name, tensor
         elif bits_of(_kind(tensor)) > row.bits:
             wide = unpacked(tensor, torch.float32) if is_packed(tensor) else tensor.float()
@@ -68,7 +69,9 @@ def _kind(tensor: Any) -> str:
 
 def _narrow(wide: torch.Tensor, kind: str) -> torch.Tensor:
     small = quantised(wide, kind)
-    return small if small.dtype.is_floating_point else _parameter(small, gguf.GGMLQuantizationType[kind])
+    if small.dtype.is_floating_point:
+        return small
+    return NF4Parameter(small) if kind == "NF4" else _parameter(small, gguf.GGMLQuantizationType[kind])
 
 
 def _layer(network: nn.Module, name: str) -> Any:

@@ -11,7 +11,7 @@ from pipelines.spec.request import Size
 from pipelines.spec.sizes import Shape, Sizes
 from pipelines.spec.weights import BLOCK, Weights, weights_of
 
-_FEWER = ("int8", "int4")
+_FEWER = ("int8", "int4", "nf4")  # fp8 takes as much as int8 and is less exact
 _SIDES = (0.75, 0.5, 0.375, 0.25)
 
 
@@ -27,7 +27,7 @@ class Offer:
 def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[Offer, ...]:
     """The first that fit of fewer bits, a smaller picture and both, for a placement that does not.
 
-    None that changes all that another changes, and more.
+    None that changes all that another changes, and more, and of 4 bits only the kind that loses less.
 
     `bits` are those of a stored number now, `step` what the sides of a picture are multiples of.
     """
@@ -36,12 +36,21 @@ def offers(placement: Placement, bits: int, step: int, most: int = 2) -> tuple[O
     for change, sizes, shape in _changes(placement, bits, step):
         if len(found) == most:
             break
-        if any(_kinds(offer.change) < _kinds(change) for offer in found):
+        if any(_is_less(offer.change, change) for offer in found):
             continue
         changed = plan(sizes, budget, shape, activations)
         if changed.fits:
             found.append(Offer(change.words, changed, change))
     return tuple(found)
+
+
+def _is_less(one: Change, other: Change) -> bool:
+    """Whether `other` changes all that `one` does and more, or is it but in other weights of as many bits."""
+    if _kinds(one) < _kinds(other):
+        return True
+    ours, theirs = weights_of(one.weights or ""), weights_of(other.weights or "")
+    as_many = ours is not None and theirs is not None and ours.bits == theirs.bits
+    return as_many and replace(one, weights=None) == replace(other, weights=None)
 
 
 def _kinds(change: Change) -> frozenset[str]:

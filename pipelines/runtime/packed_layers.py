@@ -10,6 +10,7 @@ from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 from torch import nn
 from torch.nn import functional
 
+from pipelines.runtime import nf4
 from pipelines.runtime.low_rank import LowRank, change
 
 KINDS = (nn.Linear, nn.Conv2d)
@@ -19,19 +20,24 @@ class _Packed(nn.Module):
     """`weight` are bytes: int8, which is the one type that T5 does not narrow its numbers to.
 
     `shape` is that of the whole weight, `compute` in what it is widened to, `fp8` what the bytes are where they are no
-    blocks. `low_rank` is what LoRAs change of it, each time that it is widened.
+    blocks. `low_rank` is what LoRAs change of it, each time that it is widened. `pairs` is NF4's table in
+    `compute`: a buffer, so that it lies where the weight does and no layer waits for a copy of it.
     """
 
     compute: torch.dtype
     shape: tuple[int, ...] = ()
     fp8: torch.dtype | None = None
     low_rank: LowRank | None = None
+    pairs: torch.Tensor | None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weight as it computes, and the bias."""
         weight: Any = self.weight
         bias: Any = self.bias
-        flat = weight.view(self.fp8).to(self.compute) if self.fp8 else unpacked(weight, self.compute)
+        if self.fp8:
+            flat = weight.view(self.fp8).to(self.compute)
+        else:
+            flat = unpacked(weight, self.compute, self.pairs)
         plain = flat.view(self.shape)
         if self.low_rank is not None:
             change(plain, self.low_rank)
@@ -54,6 +60,8 @@ def packed_layer(old: Any, weight: torch.Tensor, compute: torch.dtype) -> nn.Mod
     new: Any = kind.__new__(kind)
     new.__dict__.update(old.__dict__)
     new._parameters = {"weight": None, "bias": old.bias}
+    new._buffers, new._non_persistent_buffers_set = {}, set()
+    new.register_buffer("pairs", _pairs(weight, compute), persistent=False)
     new.shape, new.compute = tuple(old.weight.shape), compute
     if weight.dtype.is_floating_point:
         new.fp8, weight = weight.dtype, nn.Parameter(weight.view(torch.int8), requires_grad=False)
@@ -61,8 +69,14 @@ def packed_layer(old: Any, weight: torch.Tensor, compute: torch.dtype) -> nn.Mod
     return new
 
 
-def unpacked(weight: Any, compute: torch.dtype) -> torch.Tensor:
-    """Of a GGUFParameter; flat."""
+def _pairs(weight: torch.Tensor, compute: torch.dtype) -> torch.Tensor | None:
+    return nf4.pairs_table(compute).to(weight.device) if isinstance(weight, nf4.NF4Parameter) else None
+
+
+def unpacked(weight: Any, compute: torch.dtype, pairs: torch.Tensor | None = None) -> torch.Tensor:
+    """Of a GGUFParameter; flat. `pairs` as in `nf4.wide`."""
+    if weight.quant_type is nf4.Kind.NF4:
+        return nf4.wide(weight.as_tensor(), compute, pairs)
     widen = _OWN.get(weight.quant_type.name)
     if widen is None:
         return dequantize_gguf_tensor(weight).flatten().to(compute)

@@ -1,6 +1,6 @@
-"""From whole numbers to few bits: GGUF's blocks of 32 (Q8_0, Q4_1) and fp8.
+"""From whole numbers to few bits: GGUF's blocks of 32 (Q8_0, Q4_1), NF4's of 64 and fp8.
 
-The blocks are those of ggml-org/llama.cpp (gguf-py/gguf/quants.py), which reads what is made here. The scale and the
+GGUF's are those of ggml-org/llama.cpp (gguf-py/gguf/quants.py), which reads what is made here. The scale and the
 least number of a block of 4 bits are searched for, so that the squares of the errors are few: a tenth less error than
 by the ends of the block. A block runs over the end of a row, so that convolutions need no padding.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from pipelines.runtime import nf4
 from pipelines.spec.weights import BLOCK
 
 _CHUNK = 1 << 16  # blocks at once: what they take beside the tensor stays small
@@ -20,7 +21,7 @@ def quantised(tensor: torch.Tensor, kind: str) -> torch.Tensor:
     """`kind` as headers name it. F8_E4M3: of the same shape; else int8 [blocks, bytes of one]."""
     if kind == "F8_E4M3":
         return tensor.clamp(-_FP8_MOST, _FP8_MOST).to(torch.float8_e4m3fn)
-    rows = tensor.reshape(-1, BLOCK)
+    rows = tensor.reshape(-1, nf4.BLOCK if kind == "NF4" else BLOCK)
     return torch.cat([_BLOCKS[kind](part.float()) for part in rows.split(_CHUNK)])
 
 
@@ -47,6 +48,11 @@ def _q4_1(rows: torch.Tensor) -> torch.Tensor:
     half = BLOCK // 2
     numbers = levels[:, :half] | levels[:, half:] << 4
     return torch.cat([_half(scale), _half(least), numbers.view(torch.int8)], 1)
+
+
+def _nf4(rows: torch.Tensor) -> torch.Tensor:
+    most = nf4.largest(rows)
+    return nf4.blocks_of(most, nf4.codes(rows, most))
 
 
 def _least_squares(
@@ -78,4 +84,4 @@ def _half(number: torch.Tensor) -> torch.Tensor:
     return number.half().view(torch.int8)
 
 
-_BLOCKS = {"Q8_0": _q8_0, "Q4_1": _q4_1}
+_BLOCKS = {"Q8_0": _q8_0, "Q4_1": _q4_1, "NF4": _nf4}

@@ -21,6 +21,7 @@ from pipelines.runtime import gguf_weights, packed_weights
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.stored import Stored
 from pipelines.spec.errors import IncompleteModel, ModelError
+from pipelines.spec.weights import NF4
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -68,10 +69,17 @@ class Reader:
     def _widened(self, place: Place) -> torch.Tensor:
         """float32 of numbers in few bits, which tensors beside them are needed for."""
         bare = replace(place, beside={})
-        if place.dtype == "NF4":
-            raw = self.fill(place.begin, torch.empty(place.size_bytes, dtype=torch.uint8))
-            return packed_weights.nf4(raw, place, self.whole)
+        if place.dtype == NF4.kind:
+            return packed_weights.widened_nf4(self._raw(place), place, self.whole)
         return packed_weights.scaled(self.whole(bare), place, self.whole)
+
+    def packed(self, place: Place) -> torch.Tensor:
+        """The tensor in its blocks; NF4 with a table of its own, which has no such blocks, as `whole` answers it."""
+        small = packed_weights.nf4_blocks(self._raw(place), place, self.whole) if place.stays_nf4 else None
+        return self.whole(place) if small is None else small
+
+    def _raw(self, place: Place) -> torch.Tensor:
+        return self.fill(place.begin, torch.empty(place.size_bytes, dtype=torch.uint8))
 
     def converted(self, place: Place, dtype: torch.dtype, room: torch.Tensor) -> torch.Tensor:
         """The tensor in another precision, through as much of `room` as the processor's own memory holds."""
@@ -132,11 +140,14 @@ def _of_file(
     for name, stored in own:
         reader.meter.check()
         place = stored.place
-        if _is_packed(place):  # blocks of bits stay as they are
-            tensor = reader.whole(place)
+        if _stays_packed(stored):  # blocks of bits stay as they are
+            tensor = reader.packed(place)
             for step in stored.then:
                 tensor = step(tensor).clone()
-            yield name, tensor.to(device)
+            if gguf_weights.is_packed(tensor):
+                yield name, tensor.to(device)
+            else:
+                yield name, tensor.to(device, dtype(tensor.dtype))
             continue
         wanted = dtype(dtype_of(place))
         if _is_direct(stored, device):
@@ -151,6 +162,14 @@ def _of_file(
 def _is_direct(stored: Stored, device: torch.device) -> bool:
     """Whether the numbers of the file are those of the weight, in their order and on this side."""
     return device.type == "cpu" and not stored.then and not stored.place.beside
+
+
+def _stays_packed(stored: Stored) -> bool:
+    """What is cut out of NF4 is cut between rows."""
+    place = stored.place
+    if place.stays_nf4:
+        return not stored.then or place.shape[-1] % NF4.numbers == 0
+    return _is_packed(place)
 
 
 def _is_packed(place: Place) -> bool:

@@ -17,12 +17,18 @@ from diffusers.quantizers.gguf.utils import GGUFParameter
 from torch import nn
 
 from pipelines.runtime.movers import Mover
+from pipelines.runtime.nf4 import NF4Parameter
 from pipelines.runtime.schedule import aligned, schedule
 from pipelines.runtime.turns import Turns
 from pipelines.spec.blocks import block_of, order_of
 
 _INSIDE = 16  # bytes; where a parameter begins within its block, for the widest loads
-_KINDS = (nn.Parameter, torch.Tensor, GGUFParameter)  # others keep their numbers in tensors of their own
+_KINDS = (
+    nn.Parameter,
+    torch.Tensor,
+    GGUFParameter,
+    NF4Parameter,
+)  # others keep their numbers in tensors of their own
 
 
 def blocks_of(network: nn.Module) -> dict[str, nn.Module]:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from pipelines.library.clip_words import words_of
 from pipelines.library.control_files import PART
-from pipelines.library.files import publish, write_temporary
+from pipelines.library.files import write_whole
 from pipelines.library.header import read_header
 from pipelines.library.models import INDEX
 from pipelines.library.own_facts import read_json
@@ -72,7 +72,7 @@ def convert(record: ModelRecord, out: Path, progress: Progress = lambda done, si
     # As the library writes them: the widest numbers first, so that each begins at a multiple of its width.
     tensors.sort(key=lambda t: (-t.like.element_size(), t.name))
     entries = [Entry(t.name, t.dtype, tuple(t.like.shape), t.like.nbytes, t.value) for t in tensors]
-    publish(write_temporary(out.parent, lambda file: write(file, entries, metadata, progress)), out)
+    write_whole(out, lambda file: write(file, entries, metadata, progress))
 
 
 def refuse(record: ModelRecord, family: Family) -> None:

@@ -14,9 +14,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,13 @@ from PIL import Image
 from pipelines.library.beside import REPORT, beside
 from pipelines.library.files import remove, write_temporary
 from pipelines.library.folders import demo_root
+from pipelines.library.own_facts import read_json
+from pipelines.spec.errors import EngineError, ModelError
 from pipelines.spec.events import Event, ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
-from pipelines.spec.record import ModelRecord
+from pipelines.spec.record import ModelRecord, State
 from pipelines.spec.request import GenerationRequest, Prompt, Size
 
 VERSION = 1
@@ -46,18 +48,25 @@ PROMPTS = (
     "a tree at night",
 )
 _SSIM = 8  # pixels of a window
+_LOOK_S = 0.2  # seconds between two looks for a cancel
+_END_S = 10.0  # for a process to end that has told what it had to
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 
 def compared(
-    original: ModelRecord, made: ModelRecord, pictures: int = 8, scorer: Path | None = None
+    original: ModelRecord,
+    made: ModelRecord,
+    pictures: int = 8,
+    scorer: Path | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """The facts of the report, plain JSON. `scorer` is the folder of a CLIP, the demos' own unless given.
 
-    Raises ModelError for a model that cannot be drawn with.
+    `check` is called while the models draw, and what it raises ends them. Raises ModelError for a model that cannot be
+    drawn with, and for a scorer that cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
-        first, second = (_apart(each, pictures, str(Path(folder) / word)) for each, word in
+        first, second = (_apart(each, pictures, str(Path(folder) / word), check) for each, word in
                          ((original, "original"), (made, "made")))  # fmt: skip
         pairs = [(_pixels(a), _pixels(b)) for a, b in zip(first["paths"], second["paths"], strict=True)]
         scores = [
@@ -111,9 +120,53 @@ def lines(facts: Mapping[str, Any]) -> list[str]:
     return told
 
 
-def _apart(record: ModelRecord, pictures: int, out: str) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(drawn, record, pictures, out).result()
+def lent_as(made: ModelRecord, original: ModelRecord) -> ModelRecord:
+    """`made` with the parts that its original takes from other files: pictures differ by nothing else then."""
+    if not original.borrowed:
+        return made
+    return replace(made, state=State.READY, problem="", needs=(), borrowed=original.borrowed)
+
+
+def is_scorer(folder: Path) -> bool:
+    """Whether it has the settings and the weights of a CLIP, by their names."""
+    try:
+        kind = read_json(folder / "config.json").get("model_type")
+    except (ModelError, ValueError):
+        return False
+    return kind == "clip" and any(folder.glob("*.safetensors"))
+
+
+def _apart(record: ModelRecord, pictures: int, out: str, check: Callable[[], None]) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_tell, args=(theirs, record, pictures, out), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        while not ours.poll(_LOOK_S):
+            check()
+        answer = ours.recv()
+        process.join(_END_S)
+    except EOFError as error:
+        text = f"'{record.id}' could not be drawn with: its process ended."
+        raise ModelError(text, "Memory may have been too small.") from error
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _tell(pipe: Connection, record: ModelRecord, pictures: int, out: str) -> None:
+    try:
+        pipe.send(drawn(record, pictures, out))
+    except KeyboardInterrupt:  # the terminal sends it to all; the one who waits tells it
+        return
+    except Exception as error:
+        kept = error if isinstance(error, EngineError) else RuntimeError(f"{type(error).__name__}: {error}")
+        pipe.send(kept)
 
 
 def drawn(record: ModelRecord, pictures: int, out: str) -> dict[str, Any]:
@@ -197,15 +250,21 @@ def _windows(grey: np.ndarray) -> np.ndarray:
 
 def _scores(paths: Sequence[str], pictures: int, scorer: Path) -> float | None:
     """The mean cosine; None where there is no scorer."""
-    if not (scorer / "config.json").is_file():
+    if not is_scorer(scorer):
         return None
     import torch
     from transformers import CLIPModel, CLIPProcessor
 
-    model: Any = CLIPModel.from_pretrained(
-        scorer, dtype=torch.float32, use_safetensors=True, local_files_only=True
-    )
-    processor: Any = CLIPProcessor.from_pretrained(scorer, local_files_only=True)
+    try:
+        model: Any = CLIPModel.from_pretrained(
+            scorer, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        processor: Any = CLIPProcessor.from_pretrained(scorer, local_files_only=True)
+    except Exception as error:  # transformers answers bad files with any kind
+        text = f"The scorer cannot be read: {scorer} ({' '.join(str(error).split())[:200]})"
+        raise ModelError(
+            text, "Name the folder of a whole CLIP, with its tokenizer and processor."
+        ) from error
     texts = [PROMPTS[number % len(PROMPTS)] for number in range(pictures)]
     images = [Image.open(path).convert("RGB") for path in paths]
     given = processor(text=texts, images=images, return_tensors="pt", padding=True, truncation=True)

@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", default="", help="such as 512x512 (the model's own)")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--dtype", default="float16", help="how weights are stored (float16)")
-    parser.add_argument("--weights", default="", help="fp8, int8 or int4")
+    parser.add_argument("--weights", default="", help="fp8, int8, int4 or nf4")
     return parser
 
 

@@ -152,7 +152,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--steps", type=int, default=0, help="0: the model's own default")
     parser.add_argument("--guidance", type=float)
-    parser.add_argument("--weights", default="", help="pack the model: fp8, int8 or int4")
+    parser.add_argument("--weights", default="", help="pack the model: fp8, int8, int4 or nf4")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, help="keep the pictures and a contact sheet here")

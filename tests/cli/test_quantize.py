@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipelines.cli import commands
+from pipelines.library.folders import demo_root
+from pipelines.library.reports import report_rows
 
 
 def told(capsys) -> dict:
@@ -30,6 +36,10 @@ def test_the_file_is_written_and_told_as_one_object(tmp_path, capsys):
         (["demo-sd", "--to", "int8", "--out", "x.safetensors"], "out", ".gguf"),
         (["demo-sd", "--to", "fp8", "--out", "nowhere/x.safetensors"], "out", "nowhere"),
         (["demo-sd", "--to", "int8", "--prompts", "0"], "prompts", "1 to 1000"),
+        (["demo-sd", "--to", "int8", "--scorer", "clip"], "scorer", "--report"),
+        (["demo-sd", "--to", "int8", "--report", "--scorer", "nowhere"], "scorer", "nowhere"),
+        (["demo-sd", "--to", "int8", "--report", "--scorer", str(demo_root() / "sd")], "scorer", "CLIP"),
+        (["demo-sd", "--to", "nf4", "--out", "x.gguf"], "out", ".safetensors"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, monkeypatch, capsys, arguments, field, words):
@@ -39,6 +49,31 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch, capsys, arguments, field,
     assert answer["field"] == field
     assert words in answer["message"] + answer["hint"]
     assert not list(tmp_path.iterdir())
+
+
+def test_the_report_is_scored_by_the_clip_that_was_chosen(tmp_path, capsys):
+    """One that knows nothing answers other scores than the demos' own."""
+    scorer = Path(shutil.copytree(demo_root() / "scorer", tmp_path / "my-clip"))
+    weights = {name: torch.ones_like(t) for name, t in load_file(scorer / "model.safetensors").items()}
+    save_file(weights, scorer / "model.safetensors", {"format": "pt"})
+    out = tmp_path / "small.safetensors"
+    told_to = ["--report", "--prompts", "1", "--scorer", str(scorer), "--out", str(out), "--json"]
+    assert commands.main(["quantize", "demo-sd", "--to", "nf4", *told_to]) == 0
+    report = told(capsys)["report"]
+    assert report["scorer"] == "my-clip"
+    before, after = report["clip_score"]
+    assert before == pytest.approx(after, abs=1e-4)  # it sees no picture
+    assert dict(report_rows(out))["CLIP score"] == f"{after:.3f}, was {before:.3f} (my-clip)"
+
+
+def test_a_scorer_that_cannot_be_read_is_named(tmp_path, capsys):
+    scorer = Path(shutil.copytree(demo_root() / "scorer", tmp_path / "my-clip"))
+    (scorer / "tokenizer.json").write_text("{}")
+    out = tmp_path / "small.gguf"
+    told_to = ["--report", "--prompts", "1", "--scorer", str(scorer), "--out", str(out), "--json"]
+    assert commands.main(["quantize", "demo-sd", "--to", "int8", *told_to]) == 1
+    assert str(scorer) in told(capsys)["message"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-clip", "small.gguf"]
 
 
 def test_a_file_that_is_there_stays(tmp_path, capsys):

@@ -252,6 +252,25 @@ def test_a_model_counts_the_pictures_it_drew(models, application, qtbot):
     qtbot.waitUntil(lambda: page.details.facts.value()["Used in"] == "2 pictures")
 
 
+def test_what_fewer_bits_cost_is_in_the_details(make_application, model_root, qtbot):
+    path = write_lora(model_root / "loras" / "measured.safetensors", "Measured")
+    facts = {"original": "demo-sd", "seconds": [2.0, 1.5], "clip_score": [0.31, 0.3], "scorer": "my-clip"}
+    path.with_suffix(".report.json").write_text(json.dumps(facts))
+    application = make_application()
+    page, details = application.window.models_page, application.window.models_page.details
+    application.window.turn_page()
+    page.view.choose(str(path))
+    qtbot.waitUntil(lambda: bool(details.report.value()), timeout=30_000)
+    assert details._report_section.isVisibleTo(details)
+    assert details.report.value() == {
+        "Made from": "demo-sd",
+        "Seconds a picture": "1.50, was 2.00",
+        "CLIP score": "0.300, was 0.310 (my-clip)",
+    }
+    page.view.choose(path_of(application, "scripted"))
+    assert not details._report_section.isVisibleTo(details)
+
+
 def test_hashes_are_made_on_wish_where_none_are_in_the_background(
     make_application, model_root, tmp_path, qtbot
 ):

@@ -165,7 +165,7 @@ def test_ours_fail_with_them_as_well_and_draw_as_they_are(network):
     assert told
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4"])
+@pytest.mark.parametrize("weights", ["int8", "int4", "nf4"])
 def test_packed_weights_are_compiled(network, weights):
     pack_layers(network, weights, torch.float32)
     right = answer(network)

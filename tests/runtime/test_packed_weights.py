@@ -18,7 +18,8 @@ from pipelines.library.header import read_header
 from pipelines.library.models import record_of
 from pipelines.library.places import table_of
 from pipelines.library.single_file import read
-from pipelines.runtime.gguf_weights import is_packed
+from pipelines.library.weights import sizes_of
+from pipelines.runtime.gguf_weights import is_packed, widened
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.reading import tensors
 from pipelines.runtime.stored import stored_at
@@ -31,7 +32,7 @@ from tests.runtime.test_gguf_weights import drawn, job_of
 
 FLUX = by_id("flux")
 LARGEST = 448.0  # of float8_e4m3fn
-# The codes of NF4 (Dettmers et al. 2023, appendix E).
+# The codes of NF4, as they are published (Dettmers et al. 2023, appendix E).
 NF4 = torch.tensor(
     [
         -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
@@ -110,19 +111,28 @@ def all_of(path: Path) -> dict[str, torch.Tensor]:
     source, table = table_of(path)
     names = {name: stored_at(name, place, source) for name, place in table.items()}
     meter = Meter(job_of(record_of(demo_root() / "flux")))
-    return dict(tensors(names, lambda _own: torch.float32, torch.device("cpu"), meter))
+    read = tensors(names, lambda _own: torch.float32, torch.device("cpu"), meter)
+    return {
+        name: widened(tensor, table[name].shape, torch.float32) if is_packed(tensor) else tensor
+        for name, tensor in read
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_picture_is_close_to_that_of_the_whole_weights(engine, whole, tmp_path, kind):
     record = quantised(whole, tmp_path / "flux-packed.safetensors", KINDS[kind])
     assert record.quantisation == kind.split()[0]
-    assert any("16 bits" in note for note in record.assumed)
+    assert any("16 bits" in note for note in record.assumed) == kind.startswith("fp8")
     assert record.parameters == record_of(demo_root() / "flux").parameters
     plain = job_of(record_of(demo_root() / "flux"))
     expected = drawn(engine, plain)
-    off = np.abs(drawn(engine, job_of(record)) - expected).mean()
+    job = job_of(record)
+    off = np.abs(drawn(engine, job) - expected).mean()
     assert 0 < off < NEAR[kind[:3]]
+    parameters = [*engine.compute.load(job, FLUX).transformer.parameters()]
+    assert any(map(is_packed, parameters)) == kind.startswith("nf4")
+    (told,) = sizes_of([record], itemsize=4).denoisers
+    assert told.size_bytes == pytest.approx(sum(each.nbytes for each in parameters), rel=0.002)
 
 
 def test_scaled_fp8_is_exact_where_its_numbers_are(tmp_path):
@@ -154,6 +164,24 @@ def test_nf4_is_exact_where_the_weights_are_its_own_codes(tmp_path, shape, neste
     found = all_of(tmp_path / "a.safetensors")
     assert found.keys() == {"a.weight"}
     assert torch.allclose(found["a.weight"], weight, rtol=1e-6, atol=1e-7)
+
+
+def test_a_table_of_its_own_is_obeyed(tmp_path):
+    """Such numbers have no blocks here: they are widened."""
+    packed = nf4("a.weight", NF4.repeat(8, 4))
+    packed["a.weight.quant_map"] = NF4.abs()
+    save_file(packed, tmp_path / "a.safetensors")
+    assert torch.equal(all_of(tmp_path / "a.safetensors")["a.weight"], NF4.abs().repeat(8, 4))
+
+
+def test_a_block_of_any_size_is_read(tmp_path):
+    """A file may say so; no memory is taken for what is not there."""
+    packed = nf4("a.weight", NF4.repeat(8, 4))
+    packed["a.weight.absmax"] = packed["a.weight.absmax"][:1]
+    state = json.dumps({"blocksize": 1 << 60, "shape": [8, 64]}).encode()
+    packed["a.weight.quant_state.bitsandbytes__nf4"] = torch.tensor(list(state), dtype=torch.uint8)
+    save_file(packed, tmp_path / "a.safetensors")
+    assert torch.equal(all_of(tmp_path / "a.safetensors")["a.weight"], NF4.repeat(8, 4))
 
 
 def test_damaged_states_are_refused(tmp_path):

@@ -9,15 +9,19 @@ import torch
 from gguf.quants import dequantize, quantize
 
 from pipelines.library.single_file import Place
+from pipelines.runtime import nf4
 from pipelines.runtime.gguf_weights import packed, widened
 from pipelines.runtime.quantise import quantised
 from pipelines.spec.weights import WEIGHTS
+from tests.runtime.test_packed_weights import NF4 as PUBLISHED
 
 BLOCKS = [row for row in WEIGHTS if row.kind in gguf.GGMLQuantizationType.__members__]
 NUMBERS = torch.randn(64, 96, generator=torch.Generator().manual_seed(3)) * 0.05
 
 
 def read(raw: torch.Tensor, kind: str) -> torch.Tensor:
+    if kind == "NF4":
+        return nf4.wide(raw, torch.float32).view(NUMBERS.shape)
     numbers = dequantize(raw.view(torch.uint8).numpy(), gguf.GGMLQuantizationType[kind])
     return torch.from_numpy(numbers.copy()).reshape(NUMBERS.shape)
 
@@ -45,13 +49,36 @@ def test_four_bits_lose_less_than_the_ends_of_a_block_would():
     assert off(read(quantised(NUMBERS, "Q4_1"), "Q4_1")) < 0.95 * naive
 
 
-@pytest.mark.parametrize(("kind", "most"), [("Q8_0", 0.006), ("F8_E4M3", 0.03), ("Q4_1", 0.08)])
+@pytest.mark.parametrize(("kind", "most"), [("Q8_0", 0.006), ("F8_E4M3", 0.03), ("Q4_1", 0.08), ("NF4", 0.1)])
 def test_the_error_is_that_of_the_bits(kind, most):
     small = quantised(NUMBERS, kind)
     assert off(small.float() if small.dtype.is_floating_point else read(small, kind)) < most
 
 
-@pytest.mark.parametrize("kind", ["Q8_0", "Q4_1"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_nf4_has_the_nearest_of_the_published_numbers(dtype):
+    numbers = NUMBERS.to(dtype).float().view(-1, 64)
+    most = numbers.abs().amax(1, keepdim=True)
+    codes = ((numbers / most)[..., None] - PUBLISHED).abs().argmin(-1)
+    expected = (codes[:, 0::2] << 4 | codes[:, 1::2]).to(torch.uint8)
+    raw = quantised(NUMBERS.to(dtype), "NF4")
+    assert raw.shape == (NUMBERS.numel() // 64, 36)
+    assert torch.equal(raw[:, :4].contiguous().view(torch.float32), most)
+    assert torch.equal(raw[:, 4:].view(torch.uint8), expected)
+    assert torch.equal(nf4.wide(raw, torch.float32).view(-1, 64), PUBLISHED[codes] * most)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_nf4_is_widened_into_what_a_layer_computes_in(dtype):
+    raw = quantised(NUMBERS, "NF4")
+    wide, kept = nf4.wide(raw, dtype), nf4.wide(raw, dtype, nf4.pairs_table(dtype))
+    assert wide.dtype is dtype
+    assert torch.equal(wide, kept)
+    off = (wide.float() - nf4.wide(raw, torch.float32)).abs().max()
+    assert off <= 2 * torch.finfo(dtype).eps * NUMBERS.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_1", "NF4"])
 @pytest.mark.parametrize("value", [0.0, 0.25, -3.0])
 def test_a_block_of_one_number_stays_that_number(kind, value):
     same = torch.full((64, 96), value)

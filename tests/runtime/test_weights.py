@@ -78,8 +78,11 @@ def test_fewer_bits_take_less_and_other_parts_are_shared(engine):
     for weights in ("", *NAMES):
         model = engine.compute.load(job_of("sd", weights), family)
         held_by[weights], keys[weights] = held(model.unet), model.keys
-    assert held_by["int4"] < held_by["fp8"] < held_by["int8"] < held_by[""] / 3
-    assert len({k["unet"] for k in keys.values()}) == 4
+    sizes = [held_by[weights] for weights in ("nf4", "int4", "fp8", "int8")]
+    assert sizes == sorted(sizes)
+    assert len({*sizes}) == 4
+    assert held_by["int8"] < held_by[""] / 3
+    assert len({k["unet"] for k in keys.values()}) == 5
     assert len({k["vae"] for k in keys.values()}) == 1
 
 
@@ -111,8 +114,9 @@ def test_a_picture_prompt_is_seen_beside_packed_weights(engine, weights, tmp_pat
     assert np.abs(packed - whole).mean() < 0.5 * np.abs(packed - blind).mean()
 
 
-def test_packed_weights_that_stream_draw_the_same(engine):
-    family, job = by_id("sd1"), job_of("sd", "int8")
+@pytest.mark.parametrize("weights", ["int8", "nf4"])
+def test_packed_weights_that_stream_draw_the_same(engine, weights):
+    family, job = by_id("sd1"), job_of("sd", weights)
     unet = engine.compute.load(job, family).unet
     args = (torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor(500))
     text = torch.randn(1, 77, unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from pipelines.library.detect import numbers
 from pipelines.library.detect.adapters import adapter_finding
@@ -19,10 +21,19 @@ from pipelines.spec.families.layers import missing
 from pipelines.spec.record import Kind
 
 
-def detect(header: Header, name: str, told: str = "", yaml: str = "") -> Finding:
-    """`name` is the file's without its suffix, `told` the family that its maker names, `yaml` the text beside it."""
+def detect(
+    header: Header,
+    name: str,
+    told: str = "",
+    yaml: str = "",
+    whole: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+) -> Finding:
+    """`name` is the file's without its suffix, `told` the family that its maker names, `yaml` the text beside it.
+
+    `whole` are the shapes of packed weights before they were packed, as far as they are known.
+    """
     quantised = numbers.quantisation(header)
-    shapes = numbers.shapes(header, quantised)
+    shapes = {**numbers.shapes(header, quantised), **whole}
     evidence = Evidence(name=name, told=told, yaml=yaml, metadata=header.metadata)
     return dataclasses.replace(
         _finding(header, shapes, evidence),
