@@ -39,6 +39,8 @@ class EngineSettings(QObject):
         if isinstance(event, WorkerReady):
             self._machine = event.machine
         elif isinstance(event, KernelsTried) and event.model == self._session.request().model:
+            from desktop.dialogs.engine_dialog import EngineDialog
+
             for dialog in self._window.findChildren(EngineDialog):
                 dialog.panel.set_machine(replace(self._machine, attention=event.attention))
 
