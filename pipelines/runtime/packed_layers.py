@@ -10,7 +10,7 @@ from diffusers.quantizers.gguf.utils import dequantize_gguf_tensor
 from torch import nn
 from torch.nn import functional
 
-from pipelines.runtime.low_rank import LowRank, change
+from pipelines.runtime.low_rank import Pair, change
 
 KINDS = (nn.Linear, nn.Conv2d)
 
@@ -25,7 +25,7 @@ class _Packed(nn.Module):
     compute: torch.dtype
     shape: tuple[int, ...] = ()
     fp8: torch.dtype | None = None
-    low_rank: LowRank | None = None
+    low_rank: Pair | None = None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weight as it computes, and the bias."""
