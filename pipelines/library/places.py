@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import orjson
+
 from pipelines.library import gguf
 from pipelines.library.contents import count
 from pipelines.library.header import AGAIN, read_header
@@ -54,15 +56,22 @@ class Source:
 
 def table_of(path: Path) -> tuple[Source, Mapping[str, Place]]:
     """The file and the places of its tensors by name. Raises ModelError for what is gone, damaged or incomplete."""
+    source, table, _ = described(path)
+    return source, table
+
+
+def described(path: Path) -> tuple[Source, Mapping[str, Place], Mapping[str, str]]:
+    """As `table_of`, and with them the file's metadata."""
     try:
-        read_header(path)  # which refuses what is no whole file, and says what it is instead
+        header = read_header(path)  # which refuses what is no whole file, and says what it is instead
     except ModelError as error:
         text = f"This file cannot be read: {path} ({error.message.rstrip('.')})"
         raise type(error)(text, error.hint) from error
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            return Source(path, stat.st_size, stat.st_mtime_ns), _places(file, stat.st_size)
+            source = Source(path, stat.st_size, stat.st_mtime_ns)
+            return source, _places(file, stat.st_size), header.metadata
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read: {error.strerror}.", "Check the file and its drive."
@@ -86,7 +95,7 @@ def _places(file: BinaryIO, size: int) -> dict[str, Place]:
         }
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    entries = json.loads(file.read(length))
+    entries = orjson.loads(file.read(length))
     entries.pop("__metadata__", None)
     return folded({name: _place(entry, 8 + length) for name, entry in entries.items()}, file)
 

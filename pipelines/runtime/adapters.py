@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipelines.runtime.lodging import Lodging
-from pipelines.runtime.low_rank import NONE, Adapter, LowRank, change, changed, stacked
+from pipelines.runtime.low_rank import NONE, Adapter, Pair, change, changed, stacked
 from pipelines.runtime.packed_layers import PackedConv2d, PackedLinear
 from pipelines.runtime.precision import widened
 from pipelines.runtime.streaming import Visit
@@ -102,7 +102,7 @@ class _Layer(Protocol):
 
     size_bytes: int
 
-    def put(self, low_rank: LowRank) -> None: ...
+    def put(self, low_rank: Pair) -> None: ...
     def undo(self) -> None: ...
 
 
@@ -126,7 +126,7 @@ class _Widening:
     def __init__(self, owner: Any) -> None:
         self._owner = owner
 
-    def put(self, low_rank: LowRank) -> None:
+    def put(self, low_rank: Pair) -> None:
         self._owner.low_rank = low_rank
 
     def undo(self) -> None:
@@ -141,13 +141,18 @@ class _Beside:
         self._own = torch.empty_like(self._whole)  # with its strides
         self.size_bytes = self._own.nbytes
 
-    def put(self, low_rank: LowRank) -> None:
+    def put(self, low_rank: Pair) -> None:
         changed(self._whole, low_rank, self._own)
-        self._weight.data = self._own
+        if not self._is_own:  # to set it takes as long as half of the change
+            self._weight.data = self._own
 
     def undo(self) -> None:
-        if self._weight.data_ptr() == self._own.data_ptr():
+        if self._is_own:
             self._weight.data = self._whole
+
+    @property
+    def _is_own(self) -> bool:
+        return self._weight.data_ptr() == self._own.data_ptr()
 
 
 class _OnDevice:
@@ -159,7 +164,7 @@ class _OnDevice:
         self._weight, self._visit = weight, visit
         self._touched = False
 
-    def put(self, low_rank: LowRank) -> None:
+    def put(self, low_rank: Pair) -> None:
         self.undo()
         self._touched = True
         change(self._weight.data, low_rank)
@@ -178,7 +183,7 @@ class _Arriving:
     def __init__(self, weight: nn.Parameter, visit: Visit) -> None:
         self._weight, self._changes = weight, visit.changes(weight)
 
-    def put(self, low_rank: LowRank) -> None:
+    def put(self, low_rank: Pair) -> None:
         self._changes[id(self._weight)] = lambda: change(self._weight.data, low_rank)
 
     def undo(self) -> None:
@@ -193,13 +198,13 @@ class _WhileItRuns:
     def __init__(self, module: nn.Module) -> None:
         self._weight: Any = module.weight
         self._whole: torch.Tensor | None = None
-        self._low_rank: LowRank | None = None
+        self._low_rank: Pair | None = None
         self._handles = [
             module.register_forward_pre_hook(self._before),
             module.register_forward_hook(self._after, always_call=True),
         ]
 
-    def put(self, low_rank: LowRank) -> None:
+    def put(self, low_rank: Pair) -> None:
         self._low_rank = low_rank
 
     def undo(self) -> None:

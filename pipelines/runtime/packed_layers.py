@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipelines.runtime import nf4
-from pipelines.runtime.low_rank import LowRank, change
+from pipelines.runtime.low_rank import Pair, change
 
 KINDS = (nn.Linear, nn.Conv2d)
 
@@ -27,7 +27,7 @@ class _Packed(nn.Module):
     compute: torch.dtype
     shape: tuple[int, ...] = ()
     fp8: torch.dtype | None = None
-    low_rank: LowRank | None = None
+    low_rank: Pair | None = None
     pairs: torch.Tensor | None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -13,7 +13,7 @@ import torch
 from diffusers.hooks import HookRegistry, ModelHook
 from torch import nn
 
-from pipelines.runtime.low_rank import LowRank, change
+from pipelines.runtime.low_rank import Pair, change
 from pipelines.spec.families.base import Family
 from pipelines.spec.weights import is_packed_part
 
@@ -92,7 +92,7 @@ class Widened(ModelHook):
     def __init__(self, compute_dtype: torch.dtype) -> None:
         super().__init__()
         self.compute_dtype = compute_dtype
-        self.low_rank: LowRank | None = None
+        self.low_rank: Pair | None = None
 
     def new_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         weights = [weight for weight in module._parameters.values() if weight is not None]

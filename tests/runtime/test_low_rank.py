@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.runtime.low_rank import Adapter, LowRank, Pair, Use, change, changed, stacked
+from pipelines.runtime.low_rank import Adapter, Pair, Use, change, changed, stacked
 
 LAYERS = {"linear": (24, 40), "kernel": (16, 12, 3, 3), "one cell": (16, 12, 1, 1)}
 ORDERS = ("usual", "channels last", "turned")
@@ -24,6 +24,10 @@ def pair_of(shape: tuple[int, ...], rank: int, seed: int) -> Pair:
     return Pair(up, down.flatten(1))
 
 
+def weighed(pair: Pair, weight: float) -> Pair:
+    return stacked("layer", [Use(object(), weight, {"layer": pair})])
+
+
 def right(weight: torch.Tensor, *weighed: tuple[Pair, float]) -> torch.Tensor:
     wide = weight.double()
     for pair, scale in weighed:
@@ -37,12 +41,23 @@ def test_it_is_the_product_and_beside_what_it_is_in_place(layer, order):
     shape = LAYERS[layer]
     weight, pair = weight_of(shape, order), pair_of(shape, 4, 2)
     whole, out = weight.clone(), torch.empty_like(weight)
-    changed(weight, LowRank(*pair, torch.tensor(-0.75)), out)
+    changed(weight, weighed(pair, -0.75), out)
     assert torch.allclose(out.double(), right(whole, (pair, -0.75)), rtol=1e-5, atol=1e-5)
     assert torch.equal(weight, whole)
     assert out.stride() == weight.stride()
-    change(weight, LowRank(*pair, torch.tensor(-0.75)))
+    change(weight, weighed(pair, -0.75))
     assert torch.equal(weight, out)
+
+
+def test_a_weight_of_one_takes_the_numbers_of_the_file_and_no_other_changes_them():
+    """Those of a big LoRA would lie in memory twice; and it is the file's that the next job begins with."""
+    pair = pair_of(LAYERS["linear"], 4, 2)
+    before = [half.clone() for half in pair]
+    assert all(one is other for one, other in zip(weighed(pair, 1.0), pair, strict=True))
+    half = weighed(pair, 0.5)
+    assert half.up is pair.up
+    assert torch.equal(half.down, before[1] * 0.5)
+    assert all(map(torch.equal, pair, before))
 
 
 def test_several_of_different_ranks_are_one():
@@ -60,7 +75,7 @@ def test_a_smaller_precision_is_that_of_the_weight():
     shape = LAYERS["linear"]
     weight, pair = weight_of(shape, "usual").bfloat16(), pair_of(shape, 4, 2)
     out = torch.empty_like(weight)
-    changed(weight, LowRank(*pair, torch.tensor(1.0)), out)
+    changed(weight, pair, out)
     assert torch.allclose(out.double(), right(weight, (pair, 1.0)), rtol=0.02, atol=0.05)
 
 

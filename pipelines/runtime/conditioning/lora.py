@@ -130,8 +130,8 @@ def _pairs(found: tensors.Tensors, shapes: Shapes) -> Mapping[str, Pair]:
         if not key.endswith(A) or up is None:
             continue
         # CLIPTextModel has lost its inner `text_model` in transformers 5; files go on naming it.
-        real = next((n for n in (name, name.removeprefix("text_model.")) if n in shapes), "")
-        if real and _fits(shapes[real], down.shape, up.shape):
+        real = name if name in shapes else name.removeprefix("text_model.")
+        if real in shapes and _fits(shapes[real], down.shape, up.shape):
             pairs[real] = Pair(up.flatten(1), down.flatten(1))
     return pairs
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import diffusers
+import torch
 
 from pipelines.library.detect.lora import HALVES
 from pipelines.runtime.conditioning.tensors import Content, Tensors
@@ -66,13 +67,18 @@ _NO_NAME = set("*+?[](){}|\\^$")
 def _without_alpha(content: Content) -> Tensors:
     """Each layer times alpha / rank, and no alpha any more: the converters lose that of text encoders."""
     plain = {k: v for k, v in content.tensors.items() if not k.endswith(".alpha")}
-    config = content.json(PEFT_METADATA)
+    settings = _settings_of(content.json(PEFT_METADATA))
+    if not settings and len(plain) == len(content.tensors):
+        return plain
+    by_scale: dict[float, list[str]] = {}
     for base, down, up in _pairs(content.tensors):
         rank = content.tensors[down].shape[0]
         alpha = content.tensors.get(f"{base}.alpha")
-        scale = _peft_scale(config, base, rank) if alpha is None else float(alpha) / rank
-        if scale != 1:
-            plain[up] = plain[up] * scale
+        scale = _peft_scale(settings, base, rank) if alpha is None else float(alpha) / rank
+        by_scale.setdefault(scale, []).append(up)
+    by_scale.pop(1.0, None)
+    for scale, ups in by_scale.items():
+        plain |= zip(ups, torch._foreach_mul([plain[up] for up in ups], torch.tensor(scale)), strict=True)
     return plain
 
 
@@ -80,16 +86,28 @@ def _pairs(found: Tensors) -> Iterator[tuple[str, str, str]]:
     """(name of the layer, key of its down half, key of its up half)."""
     for key in found:
         for down, up in HALVES:
+            if not key.endswith(down):
+                continue
             base = key.removesuffix(down)
-            if key.endswith(down) and f"{base}{up}" in found:
+            if f"{base}{up}" in found:
                 yield base, key, f"{base}{up}"
                 break
 
 
-def _peft_scale(config: dict[str, Any], base: str, rank: int) -> float:
-    """By the settings that diffusers writes beside the layers, as `unet.lora_alpha`; 1 where there are none."""
+def _settings_of(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings that diffusers writes beside the layers, as `unet.lora_alpha`, by part of the pipeline."""
+    parts: dict[str, dict[str, Any]] = {}
+    for key, value in config.items():
+        part, dot, name = key.partition(".")
+        if dot:
+            parts.setdefault(part, {})[name] = value
+    return parts
+
+
+def _peft_scale(settings: Mapping[str, dict[str, Any]], base: str, rank: int) -> float:
+    """1 where there are no settings."""
     part, _, name = base.partition(".")
-    own = {k.removeprefix(f"{part}."): v for k, v in config.items() if k.startswith(f"{part}.")}
+    own = settings.get(part, {})
     if "lora_alpha" not in own:
         return 1.0
     patterns = own.get("alpha_pattern")

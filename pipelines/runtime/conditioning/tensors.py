@@ -10,8 +10,7 @@ from typing import Any
 
 import torch
 
-from pipelines.library.header import read_start
-from pipelines.library.places import Place, Source, table_of
+from pipelines.library.places import Place, Source, described
 from pipelines.runtime.components import PartKey, Stamp
 from pipelines.runtime.conditioning.base import Work
 from pipelines.runtime.meter import Meter
@@ -44,8 +43,8 @@ class Content:
 
 def read(path: Path, job: Job) -> Content:
     """Raises ModelError for a file that cannot be read, Cancelled between tensors."""
-    source, table = table_of(path)
-    meter, metadata = Meter(job), dict(read_start(path).metadata)
+    source, table, metadata = described(path)
+    meter = Meter(job)
     plain = all(not place.beside and place.dtype in DTYPES for place in table.values())
     if plain and source.size_bytes <= _AT_ONCE:
         return Content(_at_once(source, table, meter), metadata)

@@ -240,26 +240,26 @@ def test_the_alpha_that_diffusers_writes_beside_the_layers_counts(engine, record
 
 @pytest.mark.parametrize("key", ["to_q", "attn1.to_q", "^down.attn1.to_q", r"^down\.attn1\.to_q$"])
 def test_a_layers_own_alpha_is_found_by_its_name_or_the_end_of_it(key):
-    config = {"unet.lora_alpha": 4, "unet.alpha_pattern": {"to_k": 1, key: 16}}
-    assert lora_file._peft_scale(config, "unet.down.attn1.to_q", 4) == 4.0
-    assert lora_file._peft_scale(config, "unet.down.attn1.to_v", 4) == 1.0
+    settings = {"unet": {"lora_alpha": 4, "alpha_pattern": {"to_k": 1, key: 16}}}
+    assert lora_file._peft_scale(settings, "unet.down.attn1.to_q", 4) == 4.0
+    assert lora_file._peft_scale(settings, "unet.down.attn1.to_v", 4) == 1.0
 
 
 def test_only_from_the_start_where_the_key_says_so():
-    config = {"unet.lora_alpha": 4, "unet.alpha_pattern": {"^to_q": 16}}
-    assert lora_file._peft_scale(config, "unet.down.to_q", 4) == 1.0
+    settings = {"unet": {"lora_alpha": 4, "alpha_pattern": {"^to_q": 16}}}
+    assert lora_file._peft_scale(settings, "unet.down.to_q", 4) == 1.0
 
 
 def test_a_pattern_that_would_run_for_ever_is_refused():
-    config = {"unet.lora_alpha": 4, "unet.alpha_pattern": {"(a+)+$": 16}}
+    settings = {"unet": {"lora_alpha": 4, "alpha_pattern": {"(a+)+$": 16}}}
     with pytest.raises(ModelError, match="alpha_pattern"):
-        lora_file._peft_scale(config, f"unet.{'a' * 60}b", 4)
+        lora_file._peft_scale(settings, f"unet.{'a' * 60}b", 4)
 
 
-@pytest.mark.parametrize("config", [{"unet.lora_alpha": "much"}, {"unet.lora_alpha": None}])
-def test_an_alpha_that_is_no_number_is_refused(config):
+@pytest.mark.parametrize("alpha", ["much", None])
+def test_an_alpha_that_is_no_number_is_refused(alpha):
     with pytest.raises(ModelError, match="no number"):
-        lora_file._peft_scale(config, "unet.to_q", 4)
+        lora_file._peft_scale({"unet": {"lora_alpha": alpha}}, "unet.to_q", 4)
 
 
 def test_a_prompt_that_is_read_with_a_lora_is_not_taken_for_one_without(engine, records, tmp_path):
