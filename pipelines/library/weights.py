@@ -65,7 +65,7 @@ def sizes_of(
             else:
                 encoders.append(network)
     added = [*added]
-    beside = sum(_file_bytes(record) for record in added)
+    beside = sum(_file_bytes(record) for record in added) + _weighed(added, itemsize)
     own = sum(network.size_bytes for network in (*encoders, *denoisers))
     return Sizes(
         encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=beside,
@@ -151,6 +151,14 @@ def _changed(added: Iterable[ModelRecord], itemsize: int) -> int:
                     if halves := shapes.get(f"{base}{up}"):
                         layers[base] = halves[0] * count(shapes[f"{base}{down}"][1:]) * itemsize
     return sum(layers.values())
+
+
+def _weighed(added: Iterable[ModelRecord], itemsize: int) -> int:
+    """Bytes of the halves of LoRAs that lie a second time, multiplied by their weight (`runtime/low_rank.py`)."""
+    ends = tuple(down for down, _ in HALVES)
+    files = [read_header(Path(record.path)) for record in added if record.kind is Kind.LORA]
+    downs = [shape for file in files for name, shape in file.shapes.items() if name.endswith(ends)]
+    return sum(map(count, downs)) * itemsize
 
 
 def _file_bytes(record: ModelRecord) -> int:
