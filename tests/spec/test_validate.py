@@ -148,6 +148,8 @@ def test_a_value_of_a_megabyte_makes_no_message_of_a_megabyte(request_):
         ("int8", "Q4_K", "Q4_K already"),
         ("int8", "float8_e4m3fn", "float8_e4m3fn already"),
         ("int4", "nf4", "nf4 already"),
+        ("nf4", "nf4", ""),  # what its file has whole is packed besides
+        ("nf4", "Q4_K", "Q4_K already"),
     ],
 )
 def test_weights_are_known_and_of_fewer_bits_than_the_file_has(weights, dtype, wrong):
