@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from pipelines.cli import output
+from pipelines.cli import output, transfer
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.library.folders import models_dir
 from pipelines.library.models import record_of
@@ -58,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.workshop.quantize import quantize  # torch takes seconds: only once the arguments are right
 
     try:
-        quantize(record, row, out, progress=_progress(args.json))
+        with transfer.written(record.title, args.json) as progress:
+            quantize(record, row, out, progress=progress)
     except FileExistsError as error:
         raise RequestError("out", f"'{out}' is there already.", "Name another file.") from error
     except EngineError:
@@ -89,16 +89,6 @@ def _made(out: Path, folders: list[str]) -> ModelRecord:
     """With the parts that it lacks from among the others."""
     everywhere = find_records([*folders, str(out.parent)])
     return next((r for r in everywhere if r.path == str(out)), record_of(out))
-
-
-def _progress(quiet: bool):
-    def tell(done: int, size: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            print(
-                f"\r{done / max(1, size):.0%}", end="" if done < size else "\n", file=sys.stderr, flush=True
-            )
-
-    return tell
 
 
 def _record(wanted: str, folders: list[str]) -> ModelRecord:
