@@ -64,7 +64,8 @@ class ModelsCells(QStyledItemDelegate):
         self, painter: QPainter, place: QRect, text: str, option: QStyleOptionViewItem, column: int
     ) -> None:
         metrics: QFontMetrics = option.fontMetrics  # pyright: ignore[reportAttributeAccessIssue]
-        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, place.width())
+        mode = Qt.TextElideMode.ElideMiddle if column == NAME else Qt.TextElideMode.ElideRight
+        shown = metrics.elidedText(text, mode, place.width())  # names often differ at their ends
         side = Qt.AlignmentFlag.AlignRight if column == SIZE else Qt.AlignmentFlag.AlignLeft
         painter.drawText(place, side | Qt.AlignmentFlag.AlignVCenter | Qt.TextFlag.TextSingleLine, shown)
 
