@@ -44,6 +44,8 @@ class IconButton(QToolButton):
 class Choice(QComboBox):
     """A combo box that may be narrower than its longest row; the wheel does not change it in passing."""
 
+    ELIDE = Qt.TextElideMode.ElideRight
+
     def __init__(self, name: str, tooltip: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         name_control(self, name, tooltip)
@@ -66,16 +68,16 @@ class Choice(QComboBox):
             option = QStyleOptionComboBox()
             self.initStyleOption(option)
             painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
-            # With a style sheet Qt cuts a long text off without saying so.
-            room = self.width() - _CHEVRON - 6 * XS
-            text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
-            option.currentText = self.fontMetrics().elidedText(  # pyright: ignore[reportAttributeAccessIssue]
-                text, Qt.TextElideMode.ElideRight, room
-            )
+            option.currentText = self.shown_text()  # pyright: ignore[reportAttributeAccessIssue]
             painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
         size = _CHEVRON
         left = self.width() - size - 2 * XS if self.isLeftToRight() else 2 * XS
         _paint_chevron(self, "chevron-down", QRect(left, (self.height() - size) // 2, size, size))
+
+    def shown_text(self) -> str:
+        """As much as there is room for: with a style sheet Qt cuts a long text off without saying so."""
+        text = self.currentText() if self.currentIndex() >= 0 else self.placeholderText()
+        return self.fontMetrics().elidedText(text, self.ELIDE, self.width() - _CHEVRON - 6 * XS)
 
 
 class Check(QCheckBox):

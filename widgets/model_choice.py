@@ -22,7 +22,9 @@ _SEARCH_TIP = "Words of the name, file or folder. Enter takes the first, the arr
 
 
 class ModelChoice(Choice):
-    """Typing opens the list with what was typed in its search."""
+    """Typing opens the list with what was typed in its search. The names of models differ at their ends."""
+
+    ELIDE = Qt.TextElideMode.ElideMiddle
 
     def __init__(self, name: str, tooltip: str, parent: QWidget | None = None) -> None:
         super().__init__(name, tooltip, parent)
@@ -90,7 +92,7 @@ class ModelPopup(QFrame):
         self.list.setLayoutMode(QListView.LayoutMode.SinglePass)
         self.list.setFrameShape(QFrame.Shape.NoFrame)
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.list.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self.list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.list.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         lines = column(self, XS)
         lines.setContentsMargins(S, S, S, S)

@@ -70,7 +70,8 @@ class ModelsCells(QStyledItemDelegate):
         self, painter: QPainter, place: QRect, text: str, option: QStyleOptionViewItem, column: int
     ) -> None:
         metrics: QFontMetrics = option.fontMetrics  # pyright: ignore[reportAttributeAccessIssue]
-        shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, place.width())
+        mode = Qt.TextElideMode.ElideMiddle if column == NAME else Qt.TextElideMode.ElideRight
+        shown = metrics.elidedText(text, mode, place.width())  # names often differ at their ends
         painter.drawText(place, _LINE_RIGHT if column == SIZE else _LINE, shown)
 
     def _stripe(

@@ -79,7 +79,8 @@ class ModelsFilterBar(QWidget):
         self._stars = IconButton("star", "Favourites only", "Show only what you marked with a star.")
         self._stars.setCheckable(True)
         line = row(self.search, self._kind, self._families, self._state, self._stars, spacing=S)
-        line.setStretch(0, 1)
+        for at, stretch in enumerate((2, 1, 1, 1)):  # where there is room a choice shows its count as well
+            line.setStretch(at, stretch)
         self.setLayout(line)
         self._families.setVisible(False)
         for choice in (self._kind, self._families, self._state):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.cli import output
+from pipelines.cli import output, transfer
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.library.header import WEIGHTS, read_header
 from pipelines.library.models import record_of
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if source.is_file():
         left_out = _unpickle(source, out)
     else:
-        _convert(_record(args.model, args.models), out)
+        _convert(_record(args.model, args.models), out, args.json)
     size = out.stat().st_size
     if args.json:
         output.json_line({"event": "finished", "path": str(out), "size": size, "left_out": left_out})
@@ -90,11 +90,11 @@ def _unpickle(source: Path, out: Path) -> tuple[str, ...]:
         return unpickle(source, out).left_out
 
 
-def _convert(record: ModelRecord, out: Path) -> None:
+def _convert(record: ModelRecord, out: Path, as_json: bool) -> None:
     from pipelines.workshop.convert import convert  # torch takes seconds: only once the arguments are right
 
-    with _written(out):
-        convert(record, out)
+    with _written(out), transfer.written(record.title, as_json) as progress:
+        convert(record, out, progress)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from pipelines.cli import output
+from pipelines.cli import output, transfer
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.library.folders import models_dir
 from pipelines.library.models import record_of
@@ -73,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("scorer", text, "Name a folder with its config.json and .safetensors file.")
 
     try:
-        quantize(record, row, out, progress=_progress(args.json))
+        with transfer.written(record.title, args.json) as progress:
+            quantize(record, row, out, progress=progress)
     except FileExistsError as error:
         raise RequestError("out", f"'{out}' is there already.", "Name another file.") from error
     except EngineError:
@@ -98,16 +98,6 @@ def _report(record: ModelRecord, out: Path, pictures: int, scorer: Path | None) 
     facts = compared(record, lent_as(record_of(out), record), pictures, scorer)
     write_report(out, facts)
     return {**facts, "lines": lines(facts)}
-
-
-def _progress(quiet: bool):
-    def tell(done: int, size: int) -> None:
-        if not quiet and sys.stderr.isatty():
-            print(
-                f"\r{done / max(1, size):.0%}", end="" if done < size else "\n", file=sys.stderr, flush=True
-            )
-
-    return tell
 
 
 def _record(wanted: str, folders: list[str]) -> ModelRecord:

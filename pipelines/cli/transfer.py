@@ -1,10 +1,12 @@
-"""How a download goes on, in one line on a terminal, a few lines elsewhere, or as JSON."""
+"""How a download, or a file that is being written, goes on: a line on a terminal, a few lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from pipelines.cli import output
@@ -13,6 +15,23 @@ from pipelines.spec.downloads import DownloadState, DownloadStatus, progress_tex
 
 _EVERY_S = 0.2
 _JSON_EVERY_S = 1.0
+
+
+@contextmanager
+def written(title: str, as_json: bool) -> Iterator[Callable[[int, int], None]]:
+    """Takes bytes of bytes; on a terminal it tells them with the speed and the time left, elsewhere nothing."""
+    transfer = Transfer(title, sys.stderr, as_json=False)
+    shown = sys.stderr.isatty() and not as_json
+
+    def tell(done: int, size: int) -> None:
+        if shown:
+            transfer.tell(done, size, checking=False)
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            transfer.clear()
 
 
 class Transfer:

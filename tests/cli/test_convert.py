@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from pipelines.cli.commands import main
 from pipelines.library.folders import demo_root
 from pipelines.library.header import read_header
+from tests.cli.test_progress import Terminal
 
 
 def asked(capsys, *arguments: object) -> tuple[int, dict]:
@@ -61,3 +63,12 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path, capsys, monkeypatch):
     assert status == 1
     assert "No space left" in answer["message"]
     assert not list(tmp_path.iterdir())
+
+
+def test_on_a_terminal_it_tells_how_far_it_is_and_cleans_up_after_itself(tmp_path, capsys, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    assert main(["convert", "demo-sd", "--out", str(tmp_path / "a.safetensors")]) == 0
+    assert re.search(r"[\d.]+ \w+ of 7\.\d+ MB", terminal.getvalue())
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert "a.safetensors" in capsys.readouterr().out

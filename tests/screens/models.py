@@ -56,6 +56,21 @@ def broken(stage) -> None:
     page.view.choose(page.table.entry(0).record.path)
 
 
+def lacking(stage) -> None:
+    """A transformer by itself that finds none of its parts."""
+    from pipelines.library.completing import incomplete
+    from pipelines.spec.families import by_id
+    from pipelines.spec.record import Format, Kind, ModelRecord
+    from widgets.model_entries import entries_of
+
+    record = ModelRecord(
+        id="flux1-dev", path="/models/diffusion_models/flux1-dev.safetensors", title="flux1-dev", base="flux",
+        kind=Kind.TRANSFORMER, family="flux", format=Format.SINGLE_FILE, size_bytes=23_802_932_552,
+        dtype="bfloat16", needs=("vae", "clip_l", "t5xxl"),
+    )  # fmt: skip
+    stage.window.models_page.set_entries(entries_of((incomplete(record, by_id("flux")),)))
+
+
 def no_match(stage) -> None:
     stage.window.models_page.bar.search.setText("a model that nobody has")
 
@@ -104,6 +119,7 @@ SHOTS = (
     Shot("models", chosen),
     Shot("models-lora", lora),
     Shot("models-broken", broken),
+    Shot("models-lacking", lacking),
     Shot("models-no-match", no_match),
     Shot("models-none", nothing, 0),
     Shot("models-long", long_names),

@@ -474,3 +474,16 @@ def test_typing_opens_the_list_and_enter_takes_the_first(shown, qtbot):
     qtbot.keyClick(popup.search, Qt.Key.Key_Return)
     assert panel.value() == "m2"
     popup.hide()
+
+
+def test_a_name_that_is_too_long_keeps_the_end_by_which_it_differs(shown):
+    """The demos are all called 'Demo: shapes and scenes' first."""
+    panel = shown(ModelPanel(), 210, 100)
+    texts = set()
+    for family in ("SD 1.x", "SD 2.x", "SDXL", "FLUX"):
+        record = replace(SD, id=family, title=f"Demo: shapes and scenes ({family})")
+        panel.set_records((record,))
+        panel.setValue(family)
+        texts.add(panel._choice.shown_text())
+    assert len(texts) == 4
+    assert all("…" in text for text in texts)
