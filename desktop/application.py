@@ -29,7 +29,7 @@ from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from desktop.token_counts import TokenCounts
-from pipelines.library import attention, folders, measured
+from pipelines.library import attention, folders, measured, rates, runs
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobFailed, JobStarted, StepDone, WorkerDied
 from pipelines.spec.options import EngineOptions
@@ -143,6 +143,8 @@ class Application(QObject):
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
             attention_file=str(self._places.data / attention.FILE),
+            rates_file=str(self._places.data / rates.FILE),
+            runs_file=str(self._places.data / runs.FILE),
         )
 
     def output_dir(self) -> Path:

@@ -18,7 +18,7 @@ from desktop.tasks import Tasks
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, MemoryChanged, WorkerReady
 from pipelines.spec.job import Job
-from pipelines.spec.measured import Measured
+from pipelines.spec.measured import Measured, Rates
 from pipelines.spec.memory import Memory, Room
 from pipelines.spec.outlook import Change, Cheaper, Outlook
 from pipelines.spec.request import GenerationRequest
@@ -54,6 +54,7 @@ class Preflight(QObject):
         self._runs: tuple[Run, ...] = ()
         self._store: Runs | None = None
         self._seen: tuple[Measured, ...] = ()
+        self._rates: Rates | None = None
         self._undo: tuple[Change, GenerationRequest, GenerationRequest] | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_MS)
@@ -94,7 +95,7 @@ class Preflight(QObject):
     def _engine_said(self, event: object) -> None:
         match event:
             case WorkerReady():
-                self._budget = None
+                self._budget, self._rates = None, event.machine.rates
             case MemoryChanged():
                 self._engine = event
                 self._tasks.run(partial(self._measured, event.device_name), self._set_seen, key="measured")
@@ -195,6 +196,7 @@ class Preflight(QObject):
                 "device": self._engine.device_name,
                 "dtype": self.dtype,
                 "seen": self._seen,
+                "rates": self._rates,
             }
             self.planner.ask(partial(self._planned, job, self._budget, known))
 

@@ -18,7 +18,7 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library import attention, measured
+from pipelines.library import attention, measured, rates, runs
 from pipelines.library.folders import data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
@@ -204,6 +204,8 @@ def run(args: argparse.Namespace) -> int:
         preview_interval_s=0,
         measured_file=str(data_dir() / measured.FILE),
         attention_file=str(data_dir() / attention.FILE),
+        rates_file=str(data_dir() / rates.FILE),
+        runs_file=str(data_dir() / runs.FILE),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)

@@ -16,7 +16,9 @@ from pipelines.cli.generate import add_request_arguments
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.library.folders import data_dir
 from pipelines.library.machine import processor
+from pipelines.library.rates import FILE, rates_of
 from pipelines.library.runs import runs_of
+from pipelines.runtime.copy_ratio import Known
 from pipelines.runtime.offers import Offer, offers
 from pipelines.runtime.placement import Budget, Placement
 from pipelines.runtime.placement_words import gb, place_words, words
@@ -62,13 +64,15 @@ def run(args: argparse.Namespace) -> int:
         args.prompt = ""
     job = compose(args, find_records(args.models))
     budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
-    found = preflight(job, budget)
+    known = _known(budget.device)
+    found = preflight(job, budget, known=known)
     other = (
         ()
         if found.fits
         else offers(found, bits_now(job.request, job.model), by_id(job.model.family).sizes.step)
     )
-    time = _time(job, found)
+    work = work_of(job.request, by_id(job.model.family), found.pace)
+    time = estimate(work, known.runs, known.device)
     if args.json:
         told = None if time is None else dataclasses.asdict(time)
         output.json_line(facts(job, found, other) | {"time": told})
@@ -77,11 +81,13 @@ def run(args: argparse.Namespace) -> int:
     return output.DONE if found.fits else output.FAILED
 
 
-def _time(job: Job, found: Placement) -> TimeEstimate | None:
-    """By the pictures that this computer's processor drew, or the card that drew last."""
+def _known(on_card: bool) -> Known:
+    """What was seen of this computer's processor, or of the card that drew last."""
     runs, name = runs_of(data_dir()), processor()
-    device = next((run.device for run in runs if run.device != name), "") if found.device else name
-    return estimate(work_of(job.request, by_id(job.model.family), found.pace), runs, device)
+    if not on_card:
+        return Known(device=name, runs=runs)
+    device = next((run.device for run in runs if run.device != name), "")
+    return Known(device=device, rates=rates_of(data_dir() / FILE, device), runs=runs)
 
 
 def _time_lines(time: TimeEstimate | None) -> Iterable[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,6 +15,7 @@ import transformers
 from PIL import Image
 
 from pipelines.library.known_sizes import KnownSizes
+from pipelines.library.runs import runs_in
 from pipelines.runtime import decoding, sampling
 from pipelines.runtime import device as devices
 from pipelines.runtime.adapters import Adapters
@@ -24,6 +26,7 @@ from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, changes_parts, networks_beside
+from pipelines.runtime.copy_ratio import Known
 from pipelines.runtime.holders import holders
 from pipelines.runtime.latents import cells_of
 from pipelines.runtime.loader import Loader, Model, network_plan
@@ -33,7 +36,8 @@ from pipelines.runtime.pace import Pace
 from pipelines.runtime.part_plan import guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Stage
-from pipelines.runtime.preflight import preflight
+from pipelines.runtime.preflight import NOTHING, preflight
+from pipelines.runtime.rates import known_rates
 from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.speed import compiled
 from pipelines.runtime.speed.quickened import quickened
@@ -67,6 +71,7 @@ class Compute:
         self._options = options
         self.card = where or card(devices.choose(options.device))
         self.name = str(self.card.device)
+        self.rates = known_rates(self.card, options.rates_file)
         self.attention = ChosenAttention(self.card.device, options)
         self.lodging = Lodging(self.card.mover)
         self.adapters = Adapters(self.lodging)
@@ -85,7 +90,15 @@ class Compute:
 
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
-        return preflight(job, self._budget(), self._options.dtype, self._usage.seen, self._sizes)
+        return preflight(
+            job, self._budget(), self._options.dtype, self._usage.seen, self._sizes, self._known()
+        )
+
+    def _known(self) -> Known:
+        if self.rates is None:
+            return NOTHING
+        file, name = self._options.runs_file, devices.name_of(self.card.device)
+        return Known(device=name, rates=self.rates, runs=runs_in(Path(file)) if file else ())
 
     def settle(self, job: Job, placement: Placement) -> None:
         """From now on the job's parts lie as `placement` says."""
@@ -158,7 +171,7 @@ class Compute:
         return model
 
     def machine(self) -> Machine:
-        return Machine(devices=devices.options(), attention=self.attention.options())
+        return Machine(devices=devices.options(), attention=self.attention.options(), rates=self.rates)
 
     def memory(self) -> MemoryChanged:
         held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)

@@ -225,7 +225,7 @@ def _parts(way: _Way, sizes: Sizes, room: Mapping[Stage, int], budget: Budget) -
         always = way.rung is Rung.RESIDENT
         others = sum(n.size_bytes for n in sizes.encoders if n.model == network.model and n is not network)
         free = room[Stage.ENCODE] - others if way.rung >= Rung.STAGES and budget.device else None
-        yield _place(network, Stage.ENCODE, always, free, budget.copy_ratio)
+        yield _place(network, Stage.ENCODE, always, free, 1.0)  # each prompt once: no step's time is known
     for network in sizes.denoisers:
         always = way.rung <= Rung.ENCODERS_LEAVE
         free = room[Stage.DENOISE] - sizes.added if way.rung is Rung.PARTIAL else None

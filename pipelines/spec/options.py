@@ -26,7 +26,8 @@ class EngineOptions:
     `threads` 0 leaves torch's own choice; `preview_interval_s` is the least time between two previews, 0 for none.
     `preview` is one of `PREVIEWS`: 'tiny' draws them with the small VAE that a job brings, where it brings one.
     `measured_file` is where it is kept what memory pictures took on this device, `attention_file` what trials of the
-    kernels of attention found; empty: until the engine ends.
+    kernels of attention found, `rates_file` how quickly it copies and computes, all by device; empty: until the engine
+    ends. `runs_file` is read for how long pictures took, and written by nobody here.
     """
 
     output_dir: str
@@ -40,3 +41,5 @@ class EngineOptions:
     filename_pattern: str = "[number]-[seed]"
     measured_file: str = ""
     attention_file: str = ""
+    rates_file: str = ""
+    runs_file: str = ""
