@@ -15,6 +15,7 @@ from desktop.engine_bridge import EngineBridge, planned
 from desktop.planner import Planner
 from desktop.session import Engine, Session, family_of
 from desktop.tasks import Tasks
+from pipelines.spec.compile_words import COMPILING
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, MemoryChanged, WorkerReady
 from pipelines.spec.job import Job
@@ -125,9 +126,10 @@ class Preflight(QObject):
             return
         work = work_of(request, family, event.pace)
         said = estimate(work, self._runs, engine.device_name)
+        own = event.compile_s  # the next picture does not wait for it
         run = Run(
-            device=engine.device_name, work=work, denoise_s=event.denoise_s, decode_s=event.decode_s,
-            seconds=event.seconds, predicted_s=said.seconds if said else 0.0, when=time.time(),
+            device=engine.device_name, work=work, denoise_s=event.denoise_s - own, decode_s=event.decode_s,
+            seconds=event.seconds - own, predicted_s=said.seconds if said else 0.0, when=time.time(),
         )  # fmt: skip
         self._runs = (run, *self._runs)
         if self._store is not None:
@@ -170,7 +172,8 @@ class Preflight(QObject):
 
     @Slot(object)
     def _state_changed(self, _state: object) -> None:
-        self._card.set_busy(self._session.state.busy)
+        state = self._session.state
+        self._card.set_busy(state.busy, COMPILING if state.compiling else "")
         if not self._session.state.busy:
             self._look()
 

@@ -28,7 +28,7 @@ THEMES = ("system", "light", "dark")
 class Settings:
     """`output_dir` empty: the default folder. `geometry` and `docks` are Qt's own bytes in base64.
 
-    `load_limit_s` and `step_limit_s`: seconds of silence after which the window offers a restart.
+    `load_limit_s`, `step_limit_s` and `compile_limit_s`: seconds of silence after which the window offers a restart.
     `unknown` keeps what a newer version wrote, so that going back and forth loses nothing.
     """
 
@@ -44,6 +44,7 @@ class Settings:
     filename_pattern: str = "[number]-[seed]"
     load_limit_s: float = 300.0
     step_limit_s: float = 120.0
+    compile_limit_s: float = 1200.0
     geometry: str = ""
     docks: str = ""
     seed_locked: bool = False
@@ -120,6 +121,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "filename_pattern": _text,
     "load_limit_s": _seconds,
     "step_limit_s": _seconds,
+    "compile_limit_s": _seconds,
     "geometry": _text,
     "docks": _text,
     "seed_locked": _flag,

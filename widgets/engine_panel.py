@@ -72,6 +72,8 @@ class EnginePanel(QWidget):
         self._threads.setSpecialValueText("all")
         self._preview = Choice("Previews", _PREVIEW_TIP)
         self._words = Label("", TextSize.SMALL, muted=True, wrap=True)
+        self._problems = Label("", TextSize.SMALL, wrap=True)
+        self._problems.setVisible(False)
         self._lay_out()
         _fill(self._dtype, _DTYPES, "auto")
         _fill(self._preview, _PREVIEWS, "fast")
@@ -92,6 +94,7 @@ class EnginePanel(QWidget):
         lines.addWidget(self._repeat)
         lines.addWidget(Field("Previews", self._preview, {"preview": self._preview}))
         lines.addWidget(Field("Threads of the processor", self._threads, {"threads": self._threads}))
+        lines.addWidget(self._problems)
 
     def value(self) -> EngineChoice:
         return EngineChoice(
@@ -115,6 +118,8 @@ class EnginePanel(QWidget):
 
     def set_machine(self, machine: Machine) -> None:
         self._machine = machine
+        self._problems.setText("\n".join(machine.problems))
+        self._problems.setVisible(bool(machine.problems))
         self._fill(self._device.currentData(), self._attention.currentData())
 
     def _fill(self, device: str, attention: str) -> None:

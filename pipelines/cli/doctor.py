@@ -18,7 +18,8 @@ import psutil
 from pipelines.cli import output
 from pipelines.cli.output import DONE, FAILED
 from pipelines.cli.probe import HEAD, Facts, probe
-from pipelines.library.folders import default_output_dir, demo_root
+from pipelines.library.compiled_dir import VARIABLE
+from pipelines.library.folders import HOME_VARIABLE, default_output_dir, demo_root
 from pipelines.library.machine import processor
 from pipelines.library.models import scan
 from pipelines.library.version import program
@@ -153,6 +154,7 @@ def _engine(found: dict[str, Facts]) -> Iterator[Finding]:
     yield _library("xformers", found["xformers"], State.OFF, "torch's own attention is used instead.")
     yield from _attention(found["attention"])
     yield _compiler(found["compiler"])
+    yield _compiled(found["compiled_dir"])
     yield _library("torchvision", found["torchvision"], State.OFF, _REINSTALL)
     yield _library("peft", found["peft"], State.OFF, "LoRA cannot be used without it. " + _REINSTALL)
     todo = "The sampler LMS and the schedule Beta cannot be used without it. " + _REINSTALL
@@ -187,6 +189,16 @@ def _compiler(facts: Facts) -> Finding:
         text = f"blocks cannot be compiled: {error}"
         return Finding("Compiler", State.OFF, text, "It takes a C++ compiler, and on a graphics card Triton.")
     return Finding("Compiler", State.OK, f"blocks can be compiled for {facts.get('version')}")
+
+
+def _compiled(facts: Facts) -> Finding:
+    """Where compiled blocks are kept."""
+    if error := facts.get("error"):
+        todo = (
+            f"Make it writable, or name another by {VARIABLE}, or by {HOME_VARIABLE} for all of the program."
+        )
+        return Finding("Compiled blocks", State.OFF, error, todo)
+    return Finding("Compiled blocks", State.OK, f"kept in {facts.get('version')}")
 
 
 def _attention(facts: Facts) -> Iterator[Finding]:

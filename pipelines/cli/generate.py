@@ -9,7 +9,7 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library import attention, measured, rates, runs
-from pipelines.library.folders import data_dir, default_output_dir
+from pipelines.library import attention, compiled_dir, measured, rates, runs
+from pipelines.library.folders import cache_dir, data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
@@ -27,6 +27,7 @@ from pipelines.spec.attention import AUTO, NAMES
 from pipelines.spec.devices import DTYPES, KNOWN, is_device
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
+    Compiling,
     Event,
     ImageSaved,
     JobCancelled,
@@ -57,6 +58,7 @@ EVENTS = {
     JobStarted: "started",
     StageChanged: "stage",
     LoadProgress: "load",
+    Compiling: "compiling",
     StepDone: "step",
     ImageSaved: "saved",
     JobFinished: "finished",
@@ -206,6 +208,7 @@ def run(args: argparse.Namespace) -> int:
         attention_file=str(data_dir() / attention.FILE),
         rates_file=str(data_dir() / rates.FILE),
         runs_file=str(data_dir() / runs.FILE),
+        compiled_dir=str(cache_dir() / compiled_dir.FOLDER),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
@@ -226,7 +229,7 @@ def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
         with _ctrl_c_into(events):
             worker.submit(job)
             worker.start()
-            for event in _until_ended(events, worker):
+            for event in _until_ended(events, worker, listener.interrupted):
                 listener.hear(event)
     finally:
         worker.stop(STOP_LIMIT_S)  # one that does not end is left to `commands.main`
@@ -248,7 +251,7 @@ def _ctrl_c_into(events: _Events) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _until_ended(events: _Events, worker: Worker) -> Iterator[Event]:
+def _until_ended(events: _Events, worker: Worker, interrupted: Callable[[], None]) -> Iterator[Event]:
     """The events up to the terminal one; after Ctrl+C the cancelled job's end is waited for."""
     while True:
         try:
@@ -256,6 +259,7 @@ def _until_ended(events: _Events, worker: Worker) -> Iterator[Event]:
         except queue.Empty:
             continue
         if event is None:
+            interrupted()
             worker.cancel_all()
             continue
         yield _advised(event)
@@ -300,6 +304,9 @@ class _Listener:
             case JobFailed(kind="RequestError"):
                 self.status = WRONG_REQUEST
 
+    def interrupted(self) -> None:
+        """The job was asked to end."""
+
 
 class _JsonLines(_Listener):
     def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
@@ -334,6 +341,9 @@ class _Terminal(_Listener):
         output.say(f"{seeds}, model {request.model}, {request.size.width}x{request.size.height}")
         for note in notes:
             output.say(f"Note: {note}")
+
+    def interrupted(self) -> None:
+        self._progress.interrupted()
 
     def hear(self, event: Event) -> None:
         super().hear(event)

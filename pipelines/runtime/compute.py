@@ -40,12 +40,14 @@ from pipelines.runtime.preflight import NOTHING, preflight
 from pipelines.runtime.rates import known_rates
 from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.speed import compiled
+from pipelines.runtime.speed.compiling import Compiling, listened
 from pipelines.runtime.speed.quickened import quickened
 from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.runtime.tiny_vae import TinyPreviews, decoder_of
 from pipelines.runtime.usage import Usage
+from pipelines.spec import events
 from pipelines.spec.errors import ModelError
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
@@ -84,6 +86,7 @@ class Compute:
         self._models: list[Model] = []  # of the job at hand
         self._magnitudes = Magnitudes()
         compiled.try_again()
+        self._compiling = Compiling(lambda: None)
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
         self._titles: dict[PartKey, str] = {}  # of the models that parts were loaded for
@@ -235,7 +238,12 @@ class Compute:
         emit: Callable[[Event], None],
         note: Callable[[str], None],
     ) -> torch.Tensor:
-        with applied(self._kernels(parts, job), self.attention.forced), ExitStack() as quick:
+        self._compiling = Compiling(lambda: emit(events.Compiling(job_id=job.id)))
+        with (
+            listened(self._compiling),
+            applied(self._kernels(parts, job), self.attention.forced),
+            ExitStack() as quick,
+        ):
 
             def before(phase: Phase) -> None:
                 quick.close()  # what the phase before had
@@ -250,6 +258,11 @@ class Compute:
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
+
+    @property
+    def compile_s(self) -> float:
+        """What the last picture waited for compilers."""
+        return self._compiling.seconds
 
     def _kernels(self, parts: Sequence[Phase], job: Job) -> dict[Head, Kernel]:
         """Found before the denoiser is brought to the card: trials take memory of their own."""

@@ -65,6 +65,16 @@ class LoadProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """A program of the denoiser's blocks is being compiled, for up to minutes; a cancel has to wait for its end.
+
+    Told of each program. It goes on with the next event of the job.
+    """
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
     """`step` of `steps` (from 1) of picture `image` is done; `eta_s` seconds until the whole job is done, or None."""
 
@@ -82,6 +92,7 @@ class ImageSaved:
     """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour).
 
     `seconds` from the first step until it was saved, of them `denoise_s` and `decode_s`; 0 where nobody measured.
+    `compile_s` of `denoise_s` were taken by a compiler, which the next picture does not wait for.
     `pace` names what of the plan made its steps slower, as `Placement.pace`.
     """
 
@@ -95,6 +106,7 @@ class ImageSaved:
     denoise_s: float = 0.0
     decode_s: float = 0.0
     seconds: float = 0.0
+    compile_s: float = 0.0
     pace: str = ""
 
 
@@ -158,8 +170,8 @@ class MemoryChanged:
 
 Terminal = JobFinished | JobCancelled | JobFailed
 Event = (
-    JobQueued | JobStarted | StageChanged | LoadProgress | StepDone | ImageSaved | JobFinished | JobCancelled
-    | JobFailed | WorkerReady | WorkerDied | MemoryChanged
+    JobQueued | JobStarted | StageChanged | LoadProgress | Compiling | StepDone | ImageSaved | JobFinished
+    | JobCancelled | JobFailed | WorkerReady | WorkerDied | MemoryChanged
 )  # fmt: skip
 
 

@@ -20,9 +20,11 @@ class Option:
 class Machine:
     """`devices` that answer, by their ids in `EngineOptions.device`; all kernels of attention. Empty: nobody looked.
 
+    `problems` are sentences on what is off and does not keep pictures from being made.
     `rates` of the device that draws, None for one that computes in RAM.
     """
 
     devices: tuple[Option, ...] = ()
     attention: tuple[Option, ...] = ()
     rates: Rates | None = None
+    problems: tuple[str, ...] = ()

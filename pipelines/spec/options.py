@@ -27,7 +27,8 @@ class EngineOptions:
     `preview` is one of `PREVIEWS`: 'tiny' draws them with the small VAE that a job brings, where it brings one.
     `measured_file` is where it is kept what memory pictures took on this device, `attention_file` what trials of the
     kernels of attention found, `rates_file` how quickly it copies and computes, all by device; empty: until the engine
-    ends. `runs_file` is read for how long pictures took, and written by nobody here.
+    ends. `compiled_dir` keeps compiled programs; empty: torch's own folder, which may be gone at the next start.
+    `runs_file` is read for how long pictures took, and written by nobody here.
     """
 
     output_dir: str
@@ -43,3 +44,4 @@ class EngineOptions:
     attention_file: str = ""
     rates_file: str = ""
     runs_file: str = ""
+    compiled_dir: str = ""

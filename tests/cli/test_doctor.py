@@ -39,6 +39,7 @@ LIBRARIES = (
     "safetensors",
     "scipy",
     "compiler",
+    "compiled_dir",
 )
 
 
@@ -100,6 +101,16 @@ def test_torch_without_cuda_is_off_and_says_why(found):
     line = found(torch=facts)["Device"]
     assert line.state is State.OFF
     assert "without CUDA" in line.text
+
+
+def test_a_folder_for_compiled_blocks_that_cannot_be_written_says_what_to_do(found):
+    line = found(compiled_dir={"error": "The folder /x cannot be written (Permission denied)."})[
+        "Compiled blocks"
+    ]
+    assert line.state is State.OFF
+    assert "/x" in line.text
+    assert "TORCHINDUCTOR_CACHE_DIR" in line.todo
+    assert "kept in" in found(compiled_dir={"version": "/cache/compiled"})["Compiled blocks"].text
 
 
 def test_a_machine_without_a_compiler_says_that_no_block_can_be_compiled(found):

@@ -1,5 +1,7 @@
 """File > Settings: what is chosen reaches the engine that is built next, and never in the middle of a picture."""
 
+from dataclasses import replace
+
 import pytest
 
 from desktop.dialogs.engine_dialog import EngineDialog
@@ -83,3 +85,10 @@ def test_a_picture_that_is_being_made_is_not_lost(application, script, qtbot):
     ready(application, script, 2, qtbot)
     assert script.options is not None
     assert script.options.attention == "math"
+
+
+def test_what_is_off_is_told_in_the_dialog(make_application, script):
+    script.machine = replace(MACHINE, problems=("The folder for compiled programs cannot be written.",))
+    told = dialog_of(make_application()).panel._problems
+    assert "cannot be written" in told.text()
+    assert not told.isHidden()

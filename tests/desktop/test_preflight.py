@@ -10,6 +10,7 @@ from desktop.engine_bridge import planned as planned_
 from desktop.planner import Planner
 from pipelines.library.runs import runs_of
 from pipelines.runtime.placement import MARGIN
+from pipelines.spec.compile_words import CANCELLING, COMPILING
 from pipelines.spec.events import MemoryChanged
 from pipelines.spec.machine import Machine
 from pipelines.spec.measured import Rates
@@ -230,3 +231,34 @@ def test_the_plan_knows_how_quick_the_card_is(ready, qtbot, script, monkeypatch)
     ready(on_card(6000))
     assert asked[-1]["rates"] == rates
     assert asked[-1]["device"] == "One card"
+
+
+def test_what_waits_for_a_compiler_is_told_and_counts_for_no_estimate(ready, qtbot, script, tmp_path):
+    application = ready(on_card(6000))
+    script.compiles = True
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(lambda: application.session.state.compiling)
+    assert application.session.state.text == COMPILING
+    assert COMPILING in texts(application)[1]
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    qtbot.waitUntil(lambda: application.tasks.idle)
+    assert not application.session.state.compiling
+    assert planned(application, qtbot).time.seconds == pytest.approx(10.0)
+    assert COMPILING not in texts(application)[1]
+    (run,) = runs_of(tmp_path / "data")
+    assert (run.denoise_s, run.seconds) == (8.0, 10.0)
+
+
+def test_a_cancel_says_that_it_waits_for_the_compiler(ready, qtbot, script):
+    application = ready(on_card(6000))
+    script.compiles = True
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(lambda: application.session.state.compiling)
+    application.session.cancel()
+    assert application.session.state.text == CANCELLING
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    assert application.session.state.text == ""
