@@ -135,6 +135,7 @@ class Application(QObject):
         return EngineOptions(
             output_dir=str(self.output_dir()),
             device=value.device,
+            encoders_device=value.encoders_device,
             dtype=value.dtype,
             attention=value.attention,
             deterministic=value.deterministic,

@@ -157,7 +157,9 @@ class Preflight(QObject):
         found = psutil.virtual_memory()
         ram = Room(total=found.total, free=found.available, ours=psutil.Process().memory_info().rss)
         engine = self._engine
-        return Memory(ram=ram, card=engine.card if engine else None, holders=engine.holders if engine else ())
+        if engine is None:
+            return Memory(ram=ram)
+        return Memory(ram=ram, card=engine.card, encoders=engine.encoders, holders=engine.holders)
 
     # the plan
 

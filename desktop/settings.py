@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.library.files import remove, write_temporary
 from pipelines.spec.attention import NAMES
-from pipelines.spec.devices import DTYPES, KNOWN, is_device
+from pipelines.spec.devices import DTYPES, KNOWN, is_device, is_encoders_device
 from pipelines.spec.errors import EngineError
 from pipelines.spec.previews import PREVIEWS
 from pipelines.spec.request import GenerationRequest
@@ -36,6 +36,7 @@ class Settings:
     output_dir: str = ""
     model_folders: tuple[str, ...] = ()
     device: str = "auto"
+    encoders_device: str = ""
     dtype: str = "auto"
     attention: str = "auto"
     deterministic: bool = False
@@ -86,6 +87,12 @@ def _device(value: Any) -> str:
     return value
 
 
+def _encoders_device(value: Any) -> str:
+    if not isinstance(value, str) or not is_encoders_device(value):
+        raise ValueError(f"must be empty or one of {KNOWN}, but not auto")
+    return value
+
+
 def _threads(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1024:
         raise ValueError("must be a whole number from 0 to 1024")
@@ -113,6 +120,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "output_dir": _folder,
     "model_folders": _folders,
     "device": _device,
+    "encoders_device": _encoders_device,
     "dtype": _one_of(DTYPES),
     "attention": _one_of(NAMES),
     "deterministic": _flag,

@@ -151,6 +151,7 @@ def _engine(found: dict[str, Facts]) -> Iterator[Finding]:
     for name in ("torch", "diffusers", "transformers", "accelerate", "safetensors"):
         yield _library(name, found[name], State.PROBLEM, "No picture can be made without it. " + _REINSTALL)
     yield _device(found["torch"], found["device"])
+    yield from _encoders(found["torch"])
     yield _library("xformers", found["xformers"], State.OFF, "torch's own attention is used instead.")
     yield from _attention(found["attention"])
     yield _compiler(found["compiler"])
@@ -181,6 +182,15 @@ def _device(torch: Facts, found: Facts) -> Finding:
         )
     text = f"{threads}; torch for CUDA {torch['cuda_build']} finds no graphics card"
     return Finding("Device", State.OFF, text, "Where there is an NVIDIA card, update its driver.")
+
+
+def _encoders(torch: Facts) -> Iterator[Finding]:
+    """Where there are several cards, or a card beside the processor."""
+    gpus = torch.get("gpus") or []
+    if gpus:
+        others = [f"cuda:{number} ({name})" for number, name in enumerate(gpus)][1:]
+        text = f"they can lie on another device than the rest: {', '.join((*others, 'cpu'))}"
+        yield Finding("Text encoders", State.OK, f"{text} (--encoders-device, or the settings)")
 
 
 def _compiler(facts: Facts) -> Finding:

@@ -24,7 +24,7 @@ from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
 from pipelines.spec.attention import AUTO, NAMES
-from pipelines.spec.devices import DTYPES, KNOWN, is_device
+from pipelines.spec.devices import DTYPES, KNOWN, is_device, is_encoders_device
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
     Compiling,
@@ -91,6 +91,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
     add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
     add("--device", default="auto", help=f"{KNOWN} (auto)")
+    add(
+        "--encoders-device",
+        default="",
+        metavar="DEVICE",
+        help="beside a card: another device where text encoders lie for good and compute, such as cuda:1, or cpu (the "
+        "same one)",
+    )
     add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
     add(
         "--attention",
@@ -199,6 +206,7 @@ def run(args: argparse.Namespace) -> int:
     options = EngineOptions(
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),
+        encoders_device=_encoders_device(args.encoders_device),
         dtype=_dtype(args.dtype),
         attention=_attention(args.attention),
         deterministic=args.deterministic,
@@ -379,6 +387,13 @@ def _output_dir(name: str | None) -> Path:
 def _device(text: str) -> str:
     if not is_device(text):
         raise RequestError("device", f"there is no device '{text}'.", f"Known: {KNOWN}.")
+    return text
+
+
+def _encoders_device(text: str) -> str:
+    if not is_encoders_device(text):
+        known = KNOWN.removeprefix("auto, ")
+        raise RequestError("encoders_device", f"there is no device '{text}' for them.", f"Known: {known}.")
     return text
 
 

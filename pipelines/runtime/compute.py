@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,9 +36,10 @@ from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.part_plan import guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
-from pipelines.runtime.placement import Budget, Placement, Stage
+from pipelines.runtime.placement import Budget, Placement, Reading, Stage, stage_of
 from pipelines.runtime.preflight import NOTHING, preflight
 from pipelines.runtime.rates import known_rates
+from pipelines.runtime.readers import Readers, card_of
 from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.speed import compiled
 from pipelines.runtime.speed.compiling import Compiling, listened
@@ -63,10 +65,12 @@ _THREADS = torch.get_num_threads()  # torch's own choice, which an engine before
 class Compute:
     """Built and used on one thread. Raises EngineError for a device, precision or attention that is not there.
 
-    `card` is the device of the options unless given.
+    `where` is the device of the options unless given, `readers` that of the text encoders, where they have one.
     """
 
-    def __init__(self, options: EngineOptions, where: Card | None = None) -> None:
+    def __init__(
+        self, options: EngineOptions, where: Card | None = None, readers: Card | None = None
+    ) -> None:
         _silence()
         torch.set_num_threads(options.threads or _THREADS)
         prepare(options.deterministic)
@@ -80,6 +84,7 @@ class Compute:
         self.store = ComponentStore(
             self._free, self.card.release, self._left, self._is_held, self.adapters.settle
         )
+        self.readers = Readers(readers or card_of(options.encoders_device, self.card), self.store)
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self._house)
         self._stages: Stages | None = None
@@ -110,6 +115,7 @@ class Compute:
             changed=changes_parts(job.request), check=job.check,
         )  # fmt: skip
         self._loader.in_ram = self._stages.waits_in_ram
+        self._loader.readers, self._loader.beside = self.readers.device(placement.reading), False
         self.lodging.keep([place for place in placement.parts if place.always])
 
     @property
@@ -179,12 +185,15 @@ class Compute:
     def memory(self) -> MemoryChanged:
         held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)
         device = self.card.device
-        return MemoryChanged(device_name=devices.name_of(device), card=devices.room_of(device), holders=held)
+        name, room = devices.name_of(device), devices.room_of(device)
+        return MemoryChanged(device_name=name, card=room, encoders=self.readers.room, holders=held)
 
     def _where(self, item: tuple[PartKey, Any]) -> tuple[PartKey, int, int]:
         """Of a part in the store, its bytes in RAM and on the card."""
         key, part = item
         size = self.store.size_of(key) + self.adapters.size_of(part)
+        if key.beside:
+            return (key, size, 0) if self.readers.in_ram(key) else (key, 0, size)
         ram, card = self.lodging.lies(part) or ((0, size) if self.card.apart else (size, 0))
         return key, ram, card
 
@@ -221,7 +230,8 @@ class Compute:
             for role, model in zip(parts, models, strict=True)
         )
         if self._stages:
-            if self.prompts.encodes > read and len(sources) == 1:
+            here = self._stages.placement.reading is Reading.HERE
+            if self.prompts.encodes > read and len(sources) == 1 and here:
                 self._usage.taken(Stage.ENCODE, self._stages)
             self._stages.read(sources)
         return sources
@@ -319,6 +329,10 @@ class Compute:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return devices.is_out_of_memory(error)
 
+    def stage_of(self, stage: events.Stage) -> Stage:
+        """Whose memory ran out: also while they were loaded, the text encoders' own device is to blame."""
+        return Stage.ENCODE if self._loader.beside else stage_of(stage)
+
     def is_lost(self, error: BaseException) -> bool:
         return devices.is_lost(error)
 
@@ -338,13 +352,15 @@ class Compute:
             and placement.peak_ram > ram + psutil.swap_memory().free
         )
 
-    def retreat(self) -> None:
-        """After memory ran out: the models leave where it did."""
+    def retreat(self, stage: Stage) -> None:
+        """After memory ran out in `stage`: the models leave where it did."""
         if not self.card.apart:
             self.drop_caches()
             return
         self.lodging.send(always=True)
         self.store.drop(key for key, size in self._lying() if size)
+        if stage is Stage.ENCODE:
+            self.readers.leave()
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""
@@ -374,6 +390,7 @@ class Compute:
         wanted = placement.peak_vram if placement.device else placement.peak_ram
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
+        self.readers.make_room(own, placement)
 
     def _take_off(self, job: Job, models: Sequence[Model]) -> None:
         """Changed weights leave that lie beside those of the job's models and that it has no use or no room for."""
@@ -398,7 +415,11 @@ class Compute:
         """What a job before has loaded to the card gets a home; this one may not even ask for it."""
         for model in models:
             for name, key in model.keys.items():
-                if key not in self.store or not isinstance(self.store.part(key), torch.nn.Module):
+                if (
+                    key.beside
+                    or key not in self.store
+                    or not isinstance(self.store.part(key), torch.nn.Module)
+                ):
                     continue
                 if self.stages.at_once or not name.startswith("text_encoder"):
                     self._house(self.store.part(key))
@@ -414,11 +435,13 @@ class Compute:
         return [
             (key, self.store.size_of(key) + self.adapters.size_of(part))
             for key, part in self.store.parts()
-            if not self.lodging.has(part)
+            if not self.lodging.has(part) and not key.beside
         ]
 
     def _free(self) -> int:
         """Where parts are loaded to."""
+        if self._loader.beside:  # room was made before
+            return sys.maxsize
         return psutil.virtual_memory().available if self._loader.in_ram else self.card.free()
 
     def _budget(self) -> Budget:
@@ -426,8 +449,9 @@ class Compute:
         loaded = sum(size for _, size in self._lying())
         if not self.card.apart:
             return Budget(vram=0, ram=self.card.free() + loaded, device=False)
-        ram = psutil.virtual_memory().available + self.lodging.at_home
-        return Budget(vram=self.card.free() + self.lodging.on_card + loaded, ram=ram)
+        ram = psutil.virtual_memory().available + self.lodging.at_home + self.readers.ram
+        vram = self.card.free() + self.lodging.on_card + loaded
+        return Budget(vram=vram, ram=ram, encoders=self.readers.budget)
 
 
 def _silence() -> None:

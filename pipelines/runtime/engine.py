@@ -18,7 +18,7 @@ from pipelines.library.outputs import save_picture
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
-from pipelines.runtime.placement import Placement, stage_of
+from pipelines.runtime.placement import Placement
 from pipelines.runtime.placement_words import needed, words
 from pipelines.runtime.quiet_import import quietly
 from pipelines.spec.errors import DeviceLost, OutOfMemory, RequestError
@@ -107,8 +107,9 @@ class Engine:
         if self.compute.is_hopeless(placement):
             raise _out_of_memory(job, self.device, placement)
         while not self._drawn(drawing, placement):
-            self.compute.retreat()  # out here, where nothing holds the failed try's tensors any more
-            placement = placement.cheaper(stage_of(drawing.stage))
+            stage = self.compute.stage_of(drawing.stage)
+            self.compute.retreat(stage)  # out here, where nothing holds the failed try's tensors any more
+            placement = placement.cheaper(stage)
             if not placement.fits:
                 self.compute.drop_caches()
                 raise _out_of_memory(job, self.device, placement)

@@ -14,7 +14,7 @@ from pipelines.spec.errors import EngineError
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.measured import Measured, Rates
-from pipelines.spec.memory import Memory
+from pipelines.spec.memory import IN_RAM, Memory, Room
 from pipelines.spec.outlook import Cheaper, Need, Outlook
 from pipelines.spec.run_time import Run, TimeEstimate, estimate, work_of
 from pipelines.spec.weights import bits_now
@@ -27,7 +27,16 @@ def budget_of(memory: Memory) -> Budget:
         return Budget(vram=0, ram=ram, device=False)
     # What torch has taken and not given out is free to us, as in device.py.
     ours = max(memory.card.ours, memory.held(on_card=True))
-    return Budget(vram=max(0, memory.card.free + ours - MARGIN), ram=ram)
+    return Budget(
+        vram=max(0, memory.card.free + ours - MARGIN), ram=ram, encoders=_encoders(memory.encoders, memory)
+    )
+
+
+def _encoders(room: Room | None, memory: Memory) -> int | None:
+    """As in `Budget`."""
+    if room is None or room == IN_RAM:
+        return None if room is None else 0
+    return max(0, room.free + max(room.ours, memory.held_beside) - MARGIN)
 
 
 def outlook(

@@ -53,6 +53,9 @@ def preflight(
     if budget.device:
         ratio = copy_ratio(job, family, sizes.denoisers[0].size_bytes, shape, known)
         budget = replace(budget, copy_ratio=ratio)
+        # The processor computes in 32 bits what is not asked for otherwise.
+        wide = dtype == "auto" and stored == 2 and not _is_large(job.model, budget.ram)
+        sizes = replace(sizes, widened=2 if wide else 1)
     return plan(sizes, budget, shape, Fitted(base_of(family), own))
 
 

@@ -160,11 +160,13 @@ class WorkerDied:
 class MemoryChanged:
     """Told once the engine is there, after each load, before the end of a job and once models were let go of.
 
-    `device_name` as its maker calls it; `card` is its memory, None where all is computed in RAM.
+    `device_name` as its maker calls it; `card` is its memory, None where all is computed in RAM; `encoders` as in
+    `Memory`.
     """
 
     device_name: str
     card: Room | None = None
+    encoders: Room | None = None
     holders: tuple[Holder, ...] = ()
 
 

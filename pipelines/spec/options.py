@@ -10,6 +10,7 @@ class EngineChoice:
     """What a person sets of `EngineOptions`, by the same names."""
 
     device: str = "auto"
+    encoders_device: str = ""
     dtype: str = "auto"
     attention: str = "auto"
     deterministic: bool = False
@@ -20,6 +21,9 @@ class EngineChoice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """`device` and `dtype` as in devices.py, `attention` an id of the table in attention.py.
+
+    `encoders_device` is where text encoders lie for good and compute, where `device` has a memory of its own; empty:
+    they share that one.
 
     `deterministic`: the same request makes the same picture to the bit, as far as the device can.
 
@@ -33,6 +37,7 @@ class EngineOptions:
 
     output_dir: str
     device: str = "auto"
+    encoders_device: str = ""
     dtype: str = "auto"
     attention: str = "auto"
     deterministic: bool = False

@@ -163,3 +163,11 @@ def test_modules_that_are_broken_give_lines_and_no_traceback(tmp_path):
     assert (
         "ended with 7" in lines["transformers"]["text"]
     )  # it took its process along, and is told all the same
+
+
+def test_a_second_device_is_offered_to_the_text_encoders(found):
+    cards = {"version": "2.10.0", "cuda_build": "12.8", "gpus": ["RTX 4060", "RTX 3060"], "threads": 2}
+    text = found(torch=cards)["Text encoders"].text
+    assert "cuda:1 (RTX 3060), cpu" in text
+    assert "--encoders-device" in text
+    assert "Text encoders" not in found(), "a processor is all there is"

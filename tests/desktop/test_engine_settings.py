@@ -16,7 +16,13 @@ MACHINE = Machine(
     attention=tuple(Option(id=name, title=name, why="off" if name == "sage" else "") for name in NAMES),
 )
 CHOICE = EngineChoice(
-    device="cpu", dtype="float32", attention="math", deterministic=True, threads=1, preview="tiny"
+    device="cpu",
+    encoders_device="cuda:1",
+    dtype="float32",
+    attention="math",
+    deterministic=True,
+    threads=1,
+    preview="tiny",
 )
 
 
@@ -47,7 +53,7 @@ def test_what_is_used_is_built_anew_kept_and_told(application, script, qtbot):
     ready(application, script, 2, qtbot)
     options = script.options
     assert options is not None
-    for name in ("device", "dtype", "attention", "deterministic", "threads"):
+    for name in ("device", "encoders_device", "dtype", "attention", "deterministic", "threads"):
         assert getattr(options, name) == getattr(CHOICE, name)
     assert application.preflight.dtype == "float32"
     assert "starts anew" in application.window.banner.text()
