@@ -31,8 +31,8 @@ def prepare(wanted: str, environ: MutableMapping[str, str] = os.environ) -> str:
         if not (why := _why_not(Path(folder))):
             environ[VARIABLE] = folder
             return f"{problem} They are kept in {folder} instead." if problem else ""
-        by = f", which {VARIABLE} names," if folder == named else ""
-        problem = problem or f"The folder for compiled programs, {folder}{by} cannot be written ({why})."
+        by = f", named by {VARIABLE}" if folder == named else ""
+        problem = problem or f"The folder for compiled programs cannot be written: {folder}{by} ({why})."
     if not problem:
         return ""  # nobody wants one: torch's own
     environ[VARIABLE] = here = tempfile.mkdtemp(prefix=_OWN)
