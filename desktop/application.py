@@ -33,7 +33,7 @@ from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
 from desktop.token_counts import TokenCounts
-from pipelines.library import attention, folders, measured
+from pipelines.library import attention, compiled_dir, folders, measured, rates, runs
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import JobCancelled, JobStarted, StepDone
 from pipelines.spec.options import EngineOptions
@@ -116,7 +116,7 @@ class Application(QObject):
         self.engine_settings = EngineSettings(self.settings, self.session, self.bridge, self.window)
         self.downloads = Downloads(places.data, self.tasks, self.notifications, self.settings, self.window)
         value = self.settings.value
-        self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, self)
+        self.stall_watch = StallWatch(value.load_limit_s, value.step_limit_s, value.compile_limit_s, self)
         self.token_counts = TokenCounts(self.session, self.tasks, self.window.panels["prompt"], self)
         self.help = HelpPages(
             self.window, self.session, self.tasks, self.notifications, log_file, self.output_dir
@@ -139,6 +139,7 @@ class Application(QObject):
         return EngineOptions(
             output_dir=str(self.output_dir()),
             device=value.device,
+            encoders_device=value.encoders_device,
             dtype=value.dtype,
             attention=value.attention,
             deterministic=value.deterministic,
@@ -147,6 +148,9 @@ class Application(QObject):
             filename_pattern=value.filename_pattern,
             measured_file=str(self._places.data / measured.FILE),
             attention_file=str(self._places.data / attention.FILE),
+            rates_file=str(self._places.data / rates.FILE),
+            runs_file=str(self._places.data / runs.FILE),
+            compiled_dir=str(self._places.cache / compiled_dir.FOLDER),
         )
 
     def output_dir(self) -> Path:

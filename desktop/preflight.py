@@ -15,10 +15,11 @@ from desktop.model_defaults import family_of
 from desktop.planner import Planner
 from desktop.session import Engine, Session
 from desktop.tasks import Tasks
+from pipelines.spec.compile_words import COMPILING
 from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved, MemoryChanged, WorkerReady
 from pipelines.spec.job import Job
-from pipelines.spec.measured import Measured
+from pipelines.spec.measured import Measured, Rates
 from pipelines.spec.memory import Memory, Room
 from pipelines.spec.outlook import Change, Cheaper, Outlook
 from pipelines.spec.request import GenerationRequest
@@ -54,6 +55,7 @@ class Preflight(QObject):
         self._runs: tuple[Run, ...] = ()
         self._store: Runs | None = None
         self._seen: tuple[Measured, ...] = ()
+        self._rates: Rates | None = None
         self._undo: tuple[Change, GenerationRequest, GenerationRequest] | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(LOOK_MS)
@@ -94,7 +96,7 @@ class Preflight(QObject):
     def _engine_said(self, event: object) -> None:
         match event:
             case WorkerReady():
-                self._budget = None
+                self._budget, self._rates = None, event.machine.rates
             case MemoryChanged():
                 self._engine = event
                 self._tasks.run(partial(self._measured, event.device_name), self._set_seen, key="measured")
@@ -124,9 +126,10 @@ class Preflight(QObject):
             return
         work = work_of(request, family, event.pace)
         said = estimate(work, self._runs, engine.device_name)
+        own = event.compile_s  # the next picture does not wait for it
         run = Run(
-            device=engine.device_name, work=work, denoise_s=event.denoise_s, decode_s=event.decode_s,
-            seconds=event.seconds, predicted_s=said.seconds if said else 0.0, when=time.time(),
+            device=engine.device_name, work=work, denoise_s=event.denoise_s - own, decode_s=event.decode_s,
+            seconds=event.seconds - own, predicted_s=said.seconds if said else 0.0, when=time.time(),
         )  # fmt: skip
         self._runs = (run, *self._runs)
         if self._store is not None:
@@ -156,7 +159,9 @@ class Preflight(QObject):
         found = psutil.virtual_memory()
         ram = Room(total=found.total, free=found.available, ours=psutil.Process().memory_info().rss)
         engine = self._engine
-        return Memory(ram=ram, card=engine.card if engine else None, holders=engine.holders if engine else ())
+        if engine is None:
+            return Memory(ram=ram)
+        return Memory(ram=ram, card=engine.card, encoders=engine.encoders, holders=engine.holders)
 
     # the plan
 
@@ -171,7 +176,8 @@ class Preflight(QObject):
 
     @Slot(object)
     def _state_changed(self, _state: object) -> None:
-        self._card.set_busy(self._session.state.busy)
+        state = self._session.state
+        self._card.set_busy(state.busy, COMPILING if state.compiling else "")
         if not self._session.state.busy:
             self._look()
 
@@ -197,6 +203,7 @@ class Preflight(QObject):
                 "device": self._engine.device_name,
                 "dtype": self.dtype,
                 "seen": self._seen,
+                "rates": self._rates,
             }
             self.planner.ask(partial(self._planned, job, self._budget, known))
 

@@ -14,8 +14,10 @@ from desktop.model_defaults import defaults_for, family_of, native_size, with_de
 from desktop.progress_words import STAGE_TEXTS, step_text
 from pipelines.spec.adding import added, names
 from pipelines.spec.advice import advice
+from pipelines.spec.compile_words import CANCELLING, COMPILING
 from pipelines.spec.errors import shortened
 from pipelines.spec.events import (
+    Compiling,
     ImageSaved,
     JobCancelled,
     JobFailed,
@@ -47,12 +49,16 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`busy`: jobs wait or run; `fraction` 0..1 of the running one; `reason` why Generate is off."""
+    """`busy`: jobs wait or run; `fraction` 0..1 of the running one; `reason` why Generate is off.
+
+    `compiling`: the running one waits for a compiler, and so would a cancel.
+    """
 
     engine: Engine = Engine.STARTING
     device: str = ""
     busy: bool = False
     cancelling: bool = False
+    compiling: bool = False
     text: str = ""
     fraction: float = 0.0
     reason: str = ""
@@ -270,7 +276,7 @@ class Session(QObject):
         """Acknowledged at once; the job ends at its next safe point."""
         if not self._open or self.state.cancelling:
             return
-        self._change(cancelling=True, text="Cancelling")
+        self._change(cancelling=True, text=CANCELLING if self.state.compiling else "Cancelling")
         self._bridge.cancel(self._current if self._current in self._open else next(iter(self._open)))
 
     def _blocked(self) -> bool:
@@ -283,13 +289,15 @@ class Session(QObject):
             case WorkerReady(device=device):
                 self._change(engine=Engine.READY, device=device)
             case WorkerDied():
-                self._change(engine=Engine.STOPPED, text="The engine has stopped")
+                self._change(engine=Engine.STOPPED, compiling=False, text="The engine has stopped")
                 self.engineDied.emit(event)
             case JobStarted(job_id=job_id):
                 self._current = job_id
                 self._change(busy=True, cancelling=False, text="Starting", fraction=0.0)
             case StageChanged():
-                self._change(text=self._stage_text(event))
+                self._change(compiling=False, text=self._stage_text(event))
+            case Compiling():
+                self._change(compiling=True, text=CANCELLING if self.state.cancelling else COMPILING)
             case LoadProgress() if not self.state.cancelling:
                 self._change(text=load_text(event))
             case StepDone():
@@ -305,6 +313,7 @@ class Session(QObject):
         return event.note or STAGE_TEXTS[event.stage]
 
     def _step_done(self, event: StepDone) -> None:
+        self._change(compiling=False)
         if not self.state.cancelling:
             whole = (event.image + event.step / event.steps) / event.images
             self._change(text=step_text(event), fraction=whole)
@@ -316,7 +325,11 @@ class Session(QObject):
         if self._current == event.job_id:
             self._current = None
         self._change(
-            busy=bool(self._open), cancelling=False, text="Waiting" if self._open else "", fraction=0.0
+            busy=bool(self._open),
+            cancelling=False,
+            compiling=False,
+            text="Waiting" if self._open else "",
+            fraction=0.0,
         )
         if isinstance(event, JobFailed):
             self.failed_request = request
@@ -324,7 +337,7 @@ class Session(QObject):
 
     @Slot()
     def restart_engine(self) -> None:
-        self._change(engine=Engine.STARTING, device="", cancelling=False)
+        self._change(engine=Engine.STARTING, device="", cancelling=False, compiling=False)
         self._bridge.restart()
 
     def _change(self, **values: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.library.files import remove, write_temporary
 from pipelines.spec.attention import NAMES
-from pipelines.spec.devices import DTYPES, KNOWN, is_device
+from pipelines.spec.devices import DTYPES, KNOWN, is_device, is_encoders_device
 from pipelines.spec.errors import EngineError
 from pipelines.spec.previews import PREVIEWS
 from pipelines.spec.request import GenerationRequest
@@ -28,7 +28,7 @@ THEMES = ("system", "light", "dark")
 class Settings:
     """`output_dir` empty: the default folder. `geometry` and `docks` are Qt's own bytes in base64.
 
-    `load_limit_s` and `step_limit_s`: seconds of silence after which the window offers a restart.
+    `load_limit_s`, `step_limit_s` and `compile_limit_s`: seconds of silence after which the window offers a restart.
     `unknown` keeps what a newer version wrote, so that going back and forth loses nothing.
     """
 
@@ -36,6 +36,7 @@ class Settings:
     output_dir: str = ""
     model_folders: tuple[str, ...] = ()
     device: str = "auto"
+    encoders_device: str = ""
     dtype: str = "auto"
     attention: str = "auto"
     deterministic: bool = False
@@ -44,6 +45,7 @@ class Settings:
     filename_pattern: str = "[number]-[seed]"
     load_limit_s: float = 300.0
     step_limit_s: float = 120.0
+    compile_limit_s: float = 1200.0
     geometry: str = ""
     docks: str = ""
     seed_locked: bool = False
@@ -82,6 +84,12 @@ def _folders(value: Any) -> tuple[str, ...]:
 def _device(value: Any) -> str:
     if not isinstance(value, str) or not is_device(value):
         raise ValueError(f"must be one of {KNOWN}")
+    return value
+
+
+def _encoders_device(value: Any) -> str:
+    if not isinstance(value, str) or not is_encoders_device(value):
+        raise ValueError(f"must be empty or one of {KNOWN}, but not auto")
     return value
 
 
@@ -126,6 +134,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "output_dir": _folder,
     "model_folders": _folders,
     "device": _device,
+    "encoders_device": _encoders_device,
     "dtype": _one_of(DTYPES),
     "attention": _one_of(NAMES),
     "deterministic": _flag,
@@ -134,6 +143,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "filename_pattern": _text,
     "load_limit_s": _seconds,
     "step_limit_s": _seconds,
+    "compile_limit_s": _seconds,
     "geometry": _text,
     "docks": _text,
     "seed_locked": _flag,

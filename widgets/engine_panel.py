@@ -19,6 +19,11 @@ _DEVICE_TIP = (
     "What draws the pictures. Automatic takes the first graphics card that answers, else the processor, which takes "
     "many times as long."
 )
+_ENCODERS_TIP = (
+    "What reads the prompt. On another device than the rest the text encoders stay there for good, and leave the card "
+    "to what draws. On the processor a long prompt takes some seconds, once; the picture is the same but for its last "
+    "bits."
+)
 _DTYPE_TIP = (
     "How many bits a number has while a picture is computed. 16 bits are quicker on a card and take half the memory; "
     "32 are exact, and what a processor is quickest in. Pictures differ in small details."
@@ -63,6 +68,7 @@ class EnginePanel(QWidget):
         super().__init__(parent)
         self._machine = Machine()
         self._device = Choice("Device", _DEVICE_TIP)
+        self._encoders = Choice("Text encoders", _ENCODERS_TIP)
         self._dtype = Choice("Precision", _DTYPE_TIP)
         self._attention = Choice("Attention", _ATTENTION_TIP)
         self._repeat = Check("Pictures repeat to the bit")
@@ -72,30 +78,35 @@ class EnginePanel(QWidget):
         self._threads.setSpecialValueText("all")
         self._preview = Choice("Previews", _PREVIEW_TIP)
         self._words = Label("", TextSize.SMALL, muted=True, wrap=True)
+        self._problems = Label("", TextSize.SMALL, wrap=True)
+        self._problems.setVisible(False)
         self._lay_out()
         _fill(self._dtype, _DTYPES, "auto")
         _fill(self._preview, _PREVIEWS, "fast")
         self.setValue(EngineChoice())
-        for choice in (self._device, self._dtype, self._attention, self._preview):
+        for choice in (self._device, self._encoders, self._dtype, self._attention, self._preview):
             choice.currentIndexChanged.connect(self._changed)
         self._repeat.toggled.connect(self._changed)
         self._threads.valueChanged.connect(self._changed)
 
     def _lay_out(self) -> None:
         lines = column(self, M)
-        for label, control in (
-            ("Device", self._device), ("Precision", self._dtype), ("Attention", self._attention),
-        ):  # fmt: skip
+        lines.addWidget(Field("Device", self._device, {"device": self._device}))
+        self._reading = Field("Text encoders", self._encoders, {"encoders_device": self._encoders})
+        lines.addWidget(self._reading)
+        for label, control in (("Precision", self._dtype), ("Attention", self._attention)):
             lines.addWidget(Field(label, control, {label.lower(): control}))
         lines.addSpacing(XS - M)
         lines.addWidget(self._words)
         lines.addWidget(self._repeat)
         lines.addWidget(Field("Previews", self._preview, {"preview": self._preview}))
         lines.addWidget(Field("Threads of the processor", self._threads, {"threads": self._threads}))
+        lines.addWidget(self._problems)
 
     def value(self) -> EngineChoice:
         return EngineChoice(
             device=self._device.currentData(),
+            encoders_device=self._encoders.currentData(),
             dtype=self._dtype.currentData(),
             attention=self._attention.currentData(),
             deterministic=self._repeat.isChecked(),
@@ -110,18 +121,22 @@ class EnginePanel(QWidget):
             self._threads.setValue(choice.threads)
         _fill(self._dtype, _DTYPES, choice.dtype)
         _fill(self._preview, _PREVIEWS, choice.preview)
-        self._fill(choice.device, choice.attention)
+        self._fill(choice.device, choice.attention, choice.encoders_device)
         self._changed()
 
     def set_machine(self, machine: Machine) -> None:
         self._machine = machine
-        self._fill(self._device.currentData(), self._attention.currentData())
+        self._problems.setText("\n".join(machine.problems))
+        self._problems.setVisible(bool(machine.problems))
+        self._fill(self._device.currentData(), self._attention.currentData(), self._encoders.currentData())
 
-    def _fill(self, device: str, attention: str) -> None:
+    def _fill(self, device: str, attention: str, encoders: str) -> None:
         why = next((each.why for each in self._machine.attention if each.id == DETERMINISTIC), "")
         self._repeat.setEnabled(not why or self._repeat.isChecked())
         self._repeat.setToolTip(plain_tooltip(f"{_REPEAT_TIP}\n\nNot here: {why}." if why else _REPEAT_TIP))
         _fill(self._device, self._devices(device), device)
+        _fill(self._encoders, self._readers(encoders), encoders)
+        self._reading.setVisible(len(self._machine.devices) > 1 or bool(encoders))
         _fill(self._attention, self._kernels(), attention)
 
     def _devices(self, chosen: str) -> Iterable[Option]:
@@ -135,6 +150,14 @@ class EnginePanel(QWidget):
             yield Option(id=chosen, title=chosen, why=why)
         elif chosen != "auto" and all(each.id != chosen for each in known):
             yield Option(id=chosen, title=f"The first of them ({chosen})")
+
+    def _readers(self, chosen: str) -> Iterable[Option]:
+        yield Option(id="", title="With the rest")
+        for each in self._machine.devices:
+            yield Option(id=each.id, title=f"{each.title} ({each.id})", why=each.why)
+        if chosen and all(each.id != chosen for each in self._machine.devices):
+            why = "it does not answer" if self._machine.devices else ""
+            yield Option(id=chosen, title=chosen, why=why)
 
     def _kernels(self) -> Iterable[Option]:
         off = {each.id: each.why for each in self._machine.attention}

@@ -34,6 +34,7 @@ class PreflightCard(QFrame):
         self.setAccessibleName("Whether the next picture fits")
         self._outlook: Outlook | None = None
         self._busy = self._compact = False
+        self._waits = ""
         self._head = ElidedLabel("")
         self._words = Label("", TextSize.SMALL, muted=True, wrap=True)
         self._bars = {name: (_small(name), MemoryBar(), _small()) for name in ("Card", "RAM")}
@@ -80,10 +81,10 @@ class PreflightCard(QFrame):
         self._show_bar("RAM", None)
         self._show_offers(())
 
-    def set_busy(self, busy: bool) -> None:
-        """While a picture is made, what is told is of the next one."""
-        if busy != self._busy:
-            self._busy = busy
+    def set_busy(self, busy: bool, waits: str = "") -> None:
+        """While a picture is made, what is told is of the next one, after what this one `waits` for."""
+        if (busy, waits) != (self._busy, self._waits):
+            self._busy, self._waits = busy, waits
             if self._outlook is not None:
                 self.show_outlook(self._outlook)
 
@@ -112,9 +113,10 @@ class PreflightCard(QFrame):
         role = QPalette.ColorRole.WindowText if outlook.fits else TONE_ROLES[Tone.ERROR]
         self._head.setForegroundRole(role)
         said = outlook.problem or _sentence(outlook)
+        said = f"{self._waits}. {said}" if self._waits else said
         self._words.setText(said if len(said) < 160 else said[:157] + "…")
         self._words.setToolTip(plain_tooltip("\n".join((said, *outlook.parts))))
-        brief = self._compact and outlook.fits
+        brief = self._compact and outlook.fits and not self._waits
         about = (said, *outlook.parts) if brief else ()
         self._head.setToolTip(plain_tooltip("\n".join((self._head.text(), grounds(outlook.time), *about))))
         self._words.setVisible(bool(said) and not brief)

@@ -18,7 +18,8 @@ import psutil
 from pipelines.cli import output
 from pipelines.cli.output import DONE, FAILED
 from pipelines.cli.probe import HEAD, Facts, probe
-from pipelines.library.folders import default_output_dir, demo_root
+from pipelines.library.compiled_dir import VARIABLE
+from pipelines.library.folders import HOME_VARIABLE, default_output_dir, demo_root
 from pipelines.library.machine import processor
 from pipelines.library.models import scan
 from pipelines.library.version import program
@@ -150,9 +151,11 @@ def _engine(found: dict[str, Facts]) -> Iterator[Finding]:
     for name in ("torch", "diffusers", "transformers", "accelerate", "safetensors"):
         yield _library(name, found[name], State.PROBLEM, "No picture can be made without it. " + _REINSTALL)
     yield _device(found["torch"], found["device"])
+    yield from _encoders(found["torch"])
     yield _library("xformers", found["xformers"], State.OFF, "torch's own attention is used instead.")
     yield from _attention(found["attention"])
     yield _compiler(found["compiler"])
+    yield _compiled(found["compiled_dir"])
     yield _library("torchvision", found["torchvision"], State.OFF, _REINSTALL)
     yield _library("peft", found["peft"], State.OFF, "LoRA cannot be used without it. " + _REINSTALL)
     todo = "The sampler LMS and the schedule Beta cannot be used without it. " + _REINSTALL
@@ -181,12 +184,31 @@ def _device(torch: Facts, found: Facts) -> Finding:
     return Finding("Device", State.OFF, text, "Where there is an NVIDIA card, update its driver.")
 
 
+def _encoders(torch: Facts) -> Iterator[Finding]:
+    """Where there are several cards, or a card beside the processor."""
+    gpus = torch.get("gpus") or []
+    if gpus:
+        others = [f"cuda:{number} ({name})" for number, name in enumerate(gpus)][1:]
+        text = f"they can lie on another device than the rest: {', '.join((*others, 'cpu'))}"
+        yield Finding("Text encoders", State.OK, f"{text} (--encoders-device, or the settings)")
+
+
 def _compiler(facts: Facts) -> Finding:
     """The switch 'Compile blocks'."""
     if error := facts.get("error"):
         text = f"blocks cannot be compiled: {error}"
         return Finding("Compiler", State.OFF, text, "It takes a C++ compiler, and on a graphics card Triton.")
     return Finding("Compiler", State.OK, f"blocks can be compiled for {facts.get('version')}")
+
+
+def _compiled(facts: Facts) -> Finding:
+    """Where compiled blocks are kept."""
+    if error := facts.get("error"):
+        todo = (
+            f"Make it writable, or name another by {VARIABLE}, or by {HOME_VARIABLE} for all of the program."
+        )
+        return Finding("Compiled blocks", State.OFF, error, todo)
+    return Finding("Compiled blocks", State.OK, f"kept in {facts.get('version')}")
 
 
 def _attention(facts: Facts) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from pipelines.cli.compose import compose
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 from pipelines.cli.progress import Progress
-from pipelines.library import attention, measured
-from pipelines.library.folders import data_dir, default_output_dir
+from pipelines.library import attention, compiled_dir, measured, rates, runs
+from pipelines.library.folders import cache_dir, data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
 from pipelines.runtime.worker import Engine, Worker
 from pipelines.spec.advice import advice
 from pipelines.spec.attention import AUTO, NAMES
-from pipelines.spec.devices import DTYPES, KNOWN, is_device
+from pipelines.spec.devices import DTYPES, KNOWN, is_device, is_encoders_device
 from pipelines.spec.errors import RequestError
 from pipelines.spec.events import (
+    Compiling,
     Event,
     ImageSaved,
     JobCancelled,
@@ -57,6 +58,7 @@ EVENTS = {
     JobStarted: "started",
     StageChanged: "stage",
     LoadProgress: "load",
+    Compiling: "compiling",
     StepDone: "step",
     ImageSaved: "saved",
     JobFinished: "finished",
@@ -89,6 +91,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add("--out", metavar="DIR", help="the folder for the pictures (your pictures folder)")
     add("--json", action="store_true", help="print one JSON object a line for each event, nothing else")
     add("--device", default="auto", help=f"{KNOWN} (auto)")
+    add(
+        "--encoders-device",
+        default="",
+        metavar="DEVICE",
+        help="beside a card: another device where text encoders lie for good and compute, such as cuda:1, or cpu (the "
+        "same one)",
+    )
     add("--dtype", default="auto", help="precision: auto, float32, float16, bfloat16 (auto)")
     add(
         "--attention",
@@ -197,6 +206,7 @@ def run(args: argparse.Namespace) -> int:
     options = EngineOptions(
         output_dir=str(_output_dir(args.out)),
         device=_device(args.device),
+        encoders_device=_encoders_device(args.encoders_device),
         dtype=_dtype(args.dtype),
         attention=_attention(args.attention),
         deterministic=args.deterministic,
@@ -204,6 +214,9 @@ def run(args: argparse.Namespace) -> int:
         preview_interval_s=0,
         measured_file=str(data_dir() / measured.FILE),
         attention_file=str(data_dir() / attention.FILE),
+        rates_file=str(data_dir() / rates.FILE),
+        runs_file=str(data_dir() / runs.FILE),
+        compiled_dir=str(cache_dir() / compiled_dir.FOLDER),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
     listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
@@ -224,7 +237,7 @@ def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
         with _ctrl_c_into(events):
             worker.submit(job)
             worker.start()
-            for event in _until_ended(events, worker):
+            for event in _until_ended(events, worker, listener.interrupted):
                 listener.hear(event)
     finally:
         worker.stop(STOP_LIMIT_S)  # one that does not end is left to `commands.main`
@@ -246,7 +259,7 @@ def _ctrl_c_into(events: _Events) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _until_ended(events: _Events, worker: Worker) -> Iterator[Event]:
+def _until_ended(events: _Events, worker: Worker, interrupted: Callable[[], None]) -> Iterator[Event]:
     """The events up to the terminal one; after Ctrl+C the cancelled job's end is waited for."""
     while True:
         try:
@@ -254,6 +267,7 @@ def _until_ended(events: _Events, worker: Worker) -> Iterator[Event]:
         except queue.Empty:
             continue
         if event is None:
+            interrupted()
             worker.cancel_all()
             continue
         yield _advised(event)
@@ -298,6 +312,9 @@ class _Listener:
             case JobFailed(kind="RequestError"):
                 self.status = WRONG_REQUEST
 
+    def interrupted(self) -> None:
+        """The job was asked to end."""
+
 
 class _JsonLines(_Listener):
     def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
@@ -333,6 +350,9 @@ class _Terminal(_Listener):
         for note in notes:
             output.say(f"Note: {note}")
 
+    def interrupted(self) -> None:
+        self._progress.interrupted()
+
     def hear(self, event: Event) -> None:
         super().hear(event)
         self._progress.show(event)
@@ -367,6 +387,13 @@ def _output_dir(name: str | None) -> Path:
 def _device(text: str) -> str:
     if not is_device(text):
         raise RequestError("device", f"there is no device '{text}'.", f"Known: {KNOWN}.")
+    return text
+
+
+def _encoders_device(text: str) -> str:
+    if not is_encoders_device(text):
+        known = KNOWN.removeprefix("auto, ")
+        raise RequestError("encoders_device", f"there is no device '{text}' for them.", f"Known: {known}.")
     return text
 
 

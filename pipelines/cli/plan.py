@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -16,9 +17,11 @@ from pipelines.cli.generate import add_request_arguments
 from pipelines.cli.models import add_models_argument, find_records
 from pipelines.library.folders import data_dir
 from pipelines.library.machine import processor
+from pipelines.library.rates import FILE, rates_of
 from pipelines.library.runs import runs_of
+from pipelines.runtime.copy_ratio import Known
 from pipelines.runtime.offers import Offer, offers
-from pipelines.runtime.placement import Budget, Placement
+from pipelines.runtime.placement import Budget, Placement, Reading
 from pipelines.runtime.placement_words import gb, place_words, words
 from pipelines.runtime.preflight import preflight
 from pipelines.spec.errors import RequestError
@@ -48,6 +51,11 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     add_request_arguments(parser)
     add = parser.add_argument
     add("--vram", metavar="SIZE", help="the card's memory, such as 8GB, of which 0.9 are kept free (no card)")
+    add(
+        "--encoders-vram",
+        metavar="SIZE",
+        help="beside a card: the memory of a second one for the text encoders, 0 for RAM (they share the card)",
+    )
     add("--ram", metavar="SIZE", help="free RAM, such as 16GB (what is free now)")
     add("--json", action="store_true", help="print one JSON object")
     add_models_argument(parser)
@@ -62,13 +70,18 @@ def run(args: argparse.Namespace) -> int:
         args.prompt = ""
     job = compose(args, find_records(args.models))
     budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
-    found = preflight(job, budget)
+    if args.encoders_vram is not None:
+        own = _bytes("encoders_vram", args.encoders_vram)
+        budget = replace(budget, encoders=Budget.of_card(own, ram).vram)
+    known = _known(budget.device)
+    found = preflight(job, budget, known=known)
     other = (
         ()
         if found.fits
         else offers(found, bits_now(job.request, job.model), by_id(job.model.family).sizes.step)
     )
-    time = _time(job, found)
+    work = work_of(job.request, by_id(job.model.family), found.pace)
+    time = estimate(work, known.runs, known.device)
     if args.json:
         told = None if time is None else dataclasses.asdict(time)
         output.json_line(facts(job, found, other) | {"time": told})
@@ -77,11 +90,13 @@ def run(args: argparse.Namespace) -> int:
     return output.DONE if found.fits else output.FAILED
 
 
-def _time(job: Job, found: Placement) -> TimeEstimate | None:
-    """By the pictures that this computer's processor drew, or the card that drew last."""
+def _known(on_card: bool) -> Known:
+    """What was seen of this computer's processor, or of the card that drew last."""
     runs, name = runs_of(data_dir()), processor()
-    device = next((run.device for run in runs if run.device != name), "") if found.device else name
-    return estimate(work_of(job.request, by_id(job.model.family), found.pace), runs, device)
+    if not on_card:
+        return Known(device=name, runs=runs)
+    device = next((run.device for run in runs if run.device != name), "")
+    return Known(device=device, rates=rates_of(data_dir() / FILE, device), runs=runs)
 
 
 def _time_lines(time: TimeEstimate | None) -> Iterable[str]:
@@ -106,6 +121,7 @@ def facts(job: Job, found: Placement, other: Iterable[Offer]) -> dict[str, Any]:
         "words": words(found),
         "peak_vram": found.peak_vram,
         "peak_ram": found.peak_ram,
+        "peak_encoders": found.peak_encoders or None,
         "free_vram": budget.vram if found.device else None,
         "free_ram": budget.ram,
         "peaks": {stage.value: peak for stage, peak in found.peaks.items()},
@@ -147,6 +163,8 @@ def _lines(job: Job, found: Placement, other: Iterable[Offer]) -> Iterable[str]:
     yield ""
     if found.device:
         yield f"  card: {gb(found.peak_vram)} of {gb(budget.vram)} that are free at the most"
+    if found.reading is Reading.CARD:
+        yield f"  card of the text encoders: {gb(found.peak_encoders)} of {gb(budget.encoders or 0)}"
     yield f"  RAM:  {gb(found.peak_ram)} of {gb(budget.ram)}"
     for offer in other:
         yield f"  What would fit: {offer.words} ({words(offer.placement)})."

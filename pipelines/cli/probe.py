@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipelines.library import compiled_dir
+from pipelines.library.folders import cache_dir
 from pipelines.spec.families import FAMILIES
 from pipelines.spec.schedulers import SCHEDULERS
 
@@ -43,6 +45,12 @@ def probe(what: str) -> dict[str, Facts]:
             found |= json.loads(line.removeprefix(_MARK))
     crash = {"error": f"the process that tried it ended with {done.returncode}"}
     return {name: found.get(name, crash) for name in names}
+
+
+def _compiled_dir() -> Facts:
+    """Before torch, which cannot be imported where its folder cannot be made."""
+    problem = compiled_dir.prepare(str(cache_dir() / compiled_dir.FOLDER))
+    return {"error": problem} if problem else {"version": os.environ.get(compiled_dir.VARIABLE, "")}
 
 
 def _torch() -> Facts:
@@ -123,6 +131,7 @@ def _x11() -> Facts:
 
 STEPS: dict[str, dict[str, Callable[[], Facts]]] = {
     "engine": {
+        "compiled_dir": _compiled_dir,
         "torch": _torch,
         "device": _device,
         "torchvision": _plain("torchvision"),

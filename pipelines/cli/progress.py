@@ -7,7 +7,17 @@ import shutil
 from typing import TextIO
 
 from pipelines.cli.output import plain
-from pipelines.spec.events import Event, ImageSaved, JobQueued, LoadProgress, Stage, StageChanged, StepDone
+from pipelines.spec.compile_words import CANCELLING, COMPILING
+from pipelines.spec.events import (
+    Compiling,
+    Event,
+    ImageSaved,
+    JobQueued,
+    LoadProgress,
+    Stage,
+    StageChanged,
+    StepDone,
+)
 from pipelines.spec.load_words import load_text
 from pipelines.spec.request import GenerationRequest
 
@@ -30,6 +40,7 @@ class Progress:
         self._stream = stream
         self._bar = stream.isatty()
         self._quarter = 0
+        self._compiling = False
 
     def show(self, event: Event) -> None:
         match event:
@@ -43,10 +54,18 @@ class Progress:
                 self._line(self._picture(image) + _WORDS[stage])
             case LoadProgress():
                 self._load(event)
+            case Compiling() if not self._compiling:
+                self._line(COMPILING)
             case StepDone():
                 self._step(event)
             case ImageSaved():
                 self.clear()
+        self._compiling = isinstance(event, Compiling)
+
+    def interrupted(self) -> None:
+        """A cancel is on its way, which a compiler has to be waited for."""
+        if self._compiling:
+            self._line(CANCELLING)
 
     def clear(self) -> None:
         """Takes the bar away before something else is printed."""

@@ -76,8 +76,12 @@ class Runs:
 
 
 def runs_of(folder: Path) -> tuple[Run, ...]:
-    """Those in the data `folder`; none where there is no file, or none that can be read. Makes nothing."""
-    path = folder / FILE
+    """Those in the data `folder`, as `runs_in`."""
+    return runs_in(folder / FILE)
+
+
+def runs_in(path: Path) -> tuple[Run, ...]:
+    """Those in the file; none where there is no file, or none that can be read. Makes nothing."""
     if not path.is_file():
         return ()
     try:

@@ -25,6 +25,11 @@ class Card:
     def release(self) -> None:
         devices.release(self.device)
 
+    def finish(self) -> None:
+        """Waits until all that was asked of the device is done."""
+        if stats := devices.memory_of(self.device):
+            stats.synchronize(self.device)
+
     def mark(self) -> None:
         """`taken` counts from here."""
         if stats := devices.memory_of(self.device):

@@ -18,7 +18,8 @@ Stamp = tuple[tuple[str, int, int], ...]
 class PartKey:
     """One part as it lies in memory; `stamp` changes with its files, so that a replaced one is read anew.
 
-    `apart`: it is a refiner's, and no other model's whatever it holds.
+    `apart`: it is a refiner's, and no other model's whatever it holds. `beside`: `device` is that of the text encoders
+    alone.
     """
 
     folder: str
@@ -26,6 +27,7 @@ class PartKey:
     dtype: str
     device: str
     apart: bool = False
+    beside: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -107,10 +109,9 @@ class ComponentStore:
     def alike(self, key: PartKey, kind: str) -> tuple[PartKey, ...]:
         """Parts in memory that may be the same as the one that `key` stands for."""
         self._drop_outdated(key)
-        place = (key.dtype, key.device)
-        return tuple(
-            k for k in self._parts if kind and self._kinds[k] == kind and (k.dtype, k.device) == place
-        )
+        place = (key.dtype, key.device, key.beside)
+        alike = (k for k in self._parts if kind and self._kinds[k] == kind)
+        return tuple(k for k in alike if (k.dtype, k.device, k.beside) == place)
 
     def same(self, key: PartKey, other: PartKey) -> tuple[PartKey, Any]:
         """From now on `key` stands for the part of `other`, which is answered with the key that it is known by."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,6 +16,7 @@ import transformers
 from PIL import Image
 
 from pipelines.library.known_sizes import KnownSizes
+from pipelines.library.runs import runs_in
 from pipelines.runtime import decoding
 from pipelines.runtime import device as devices
 from pipelines.runtime.adapters import Adapters
@@ -22,6 +25,7 @@ from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, changes_parts, networks_beside
+from pipelines.runtime.copy_ratio import Known
 from pipelines.runtime.denoising import DenoiseInputs, Denoising
 from pipelines.runtime.holders import holders
 from pipelines.runtime.latents import cells_of
@@ -31,12 +35,15 @@ from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.part_plan import guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
-from pipelines.runtime.placement import Budget, Placement, Stage
-from pipelines.runtime.preflight import preflight
+from pipelines.runtime.placement import Budget, Placement, Reading, Stage, stage_of
+from pipelines.runtime.preflight import NOTHING, preflight
+from pipelines.runtime.rates import known_rates
+from pipelines.runtime.readers import Readers, card_of
 from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
 from pipelines.runtime.usage import Usage
+from pipelines.spec import events
 from pipelines.spec.events import Event, MemoryChanged
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
@@ -51,22 +58,26 @@ _THREADS = torch.get_num_threads()  # torch's own choice, which an engine before
 class Compute:
     """Built and used on one thread. Raises EngineError for a device, precision or attention that is not there.
 
-    `card` is the device of the options unless given.
+    `where` is the device of the options unless given, `readers` that of the text encoders, where they have one.
     """
 
-    def __init__(self, options: EngineOptions, where: Card | None = None) -> None:
+    def __init__(
+        self, options: EngineOptions, where: Card | None = None, readers: Card | None = None
+    ) -> None:
         _silence()
         torch.set_num_threads(options.threads or _THREADS)
         prepare(options.deterministic)
         self._options = options
         self.card = where or card(devices.choose(options.device))
         self.name = str(self.card.device)
+        self.rates = known_rates(self.card, options.rates_file)
         self.attention = ChosenAttention(self.card.device, options)
         self.lodging = Lodging(self.card.mover)
         self.adapters = Adapters(self.lodging)
         self.store = ComponentStore(
             self._free, self.card.release, self._left, self._is_held, self.adapters.settle
         )
+        self.readers = Readers(readers or card_of(options.encoders_device, self.card), self.store)
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self._house)
         self._stages: Stages | None = None
@@ -78,7 +89,15 @@ class Compute:
 
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
-        return preflight(job, self._budget(), self._options.dtype, self._usage.seen, self._sizes)
+        return preflight(
+            job, self._budget(), self._options.dtype, self._usage.seen, self._sizes, self._known()
+        )
+
+    def _known(self) -> Known:
+        if self.rates is None:
+            return NOTHING
+        file, name = self._options.runs_file, devices.name_of(self.card.device)
+        return Known(device=name, rates=self.rates, runs=runs_in(Path(file)) if file else ())
 
     def settle(self, job: Job, placement: Placement) -> None:
         """From now on the job's parts lie as `placement` says."""
@@ -87,6 +106,7 @@ class Compute:
             changed=changes_parts(job.request), check=job.check,
         )  # fmt: skip
         self._loader.in_ram = self._stages.waits_in_ram
+        self._loader.readers, self._loader.beside = self.readers.device(placement.reading), False
         self.lodging.keep([place for place in placement.parts if place.always])
 
     @property
@@ -160,17 +180,20 @@ class Compute:
         return model
 
     def machine(self) -> Machine:
-        return Machine(devices=devices.options(), attention=self.attention.options())
+        return Machine(devices=devices.options(), attention=self.attention.options(), rates=self.rates)
 
     def memory(self) -> MemoryChanged:
         held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)
         device = self.card.device
-        return MemoryChanged(device_name=devices.name_of(device), card=devices.room_of(device), holders=held)
+        name, room = devices.name_of(device), devices.room_of(device)
+        return MemoryChanged(device_name=name, card=room, encoders=self.readers.room, holders=held)
 
     def _where(self, item: tuple[PartKey, Any]) -> tuple[PartKey, int, int]:
         """Of a part in the store, its bytes in RAM and on the card."""
         key, part = item
         size = self.store.size_of(key) + self.adapters.size_of(part)
+        if key.beside:
+            return (key, size, 0) if self.readers.in_ram(key) else (key, 0, size)
         ram, card = self.lodging.lies(part) or ((0, size) if self.card.apart else (size, 0))
         return key, ram, card
 
@@ -207,7 +230,8 @@ class Compute:
             for role, model in zip(parts, models, strict=True)
         )
         if self._stages:
-            if self.prompts.encodes > read and len(sources) == 1:
+            here = self._stages.placement.reading is Reading.HERE
+            if self.prompts.encodes > read and len(sources) == 1 and here:
                 self._usage.taken(Stage.ENCODE, self._stages)
             self._stages.read(sources)
         return sources
@@ -231,6 +255,11 @@ class Compute:
         if len(parts) == 1:
             self._usage.taken(Stage.DENOISE, self.stages)
         return latents
+
+    @property
+    def compile_s(self) -> float:
+        """What the last picture waited for compilers."""
+        return self._denoising.compiling.seconds
 
     def decode(
         self,
@@ -260,6 +289,10 @@ class Compute:
     def is_out_of_memory(self, error: BaseException) -> bool:
         return devices.is_out_of_memory(error)
 
+    def stage_of(self, stage: events.Stage) -> Stage:
+        """Whose memory ran out: also while they were loaded, the text encoders' own device is to blame."""
+        return Stage.ENCODE if self._loader.beside else stage_of(stage)
+
     def is_lost(self, error: BaseException) -> bool:
         return devices.is_lost(error)
 
@@ -279,13 +312,15 @@ class Compute:
             and placement.peak_ram > ram + psutil.swap_memory().free
         )
 
-    def retreat(self) -> None:
-        """After memory ran out: the models leave where it did."""
+    def retreat(self, stage: Stage) -> None:
+        """After memory ran out in `stage`: the models leave where it did."""
         if not self.card.apart:
             self.drop_caches()
             return
         self.lodging.send(always=True)
         self.store.drop(key for key, size in self._lying() if size)
+        if stage is Stage.ENCODE:
+            self.readers.leave()
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""
@@ -315,6 +350,7 @@ class Compute:
         wanted = placement.peak_vram if placement.device else placement.peak_ram
         while others and self.card.free() + mine + self.lodging.on_card < wanted:
             self.store.drop([others.pop(0)])
+        self.readers.make_room(own, placement)
 
     def _take_off(self, job: Job, models: Sequence[Model]) -> None:
         """Changed weights leave that lie beside those of the job's models and that it has no use or no room for."""
@@ -339,7 +375,11 @@ class Compute:
         """What a job before has loaded to the card gets a home; this one may not even ask for it."""
         for model in models:
             for name, key in model.keys.items():
-                if key not in self.store or not isinstance(self.store.part(key), torch.nn.Module):
+                if (
+                    key.beside
+                    or key not in self.store
+                    or not isinstance(self.store.part(key), torch.nn.Module)
+                ):
                     continue
                 if self.stages.at_once or not name.startswith("text_encoder"):
                     self._house(self.store.part(key))
@@ -355,11 +395,13 @@ class Compute:
         return [
             (key, self.store.size_of(key) + self.adapters.size_of(part))
             for key, part in self.store.parts()
-            if not self.lodging.has(part)
+            if not self.lodging.has(part) and not key.beside
         ]
 
     def _free(self) -> int:
         """Where parts are loaded to."""
+        if self._loader.beside:  # room was made before
+            return sys.maxsize
         return psutil.virtual_memory().available if self._loader.in_ram else self.card.free()
 
     def _budget(self) -> Budget:
@@ -367,8 +409,9 @@ class Compute:
         loaded = sum(size for _, size in self._lying())
         if not self.card.apart:
             return Budget(vram=0, ram=self.card.free() + loaded, device=False)
-        ram = psutil.virtual_memory().available + self.lodging.at_home
-        return Budget(vram=self.card.free() + self.lodging.on_card + loaded, ram=ram)
+        ram = psutil.virtual_memory().available + self.lodging.at_home + self.readers.ram
+        vram = self.card.free() + self.lodging.on_card + loaded
+        return Budget(vram=vram, ram=ram, encoders=self.readers.budget)
 
 
 def _silence() -> None:

@@ -19,10 +19,12 @@ from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.phases import Phase
 from pipelines.runtime.speed import compiled
+from pipelines.runtime.speed.compiling import Compiling, listened
 from pipelines.runtime.speed.quickened import quickened
 from pipelines.runtime.speed.step_cache import Magnitudes
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.tiny_vae import TinyPreviews, decoder_of
+from pipelines.spec import events
 from pipelines.spec.errors import ModelError
 from pipelines.spec.events import Event
 from pipelines.spec.job import Job
@@ -50,12 +52,17 @@ class Denoising:
     def __init__(self, card: Card, store: ComponentStore, lodging: Lodging) -> None:
         self._card, self._store, self._lodging = card, store, lodging
         self.magnitudes = Magnitudes()
+        self.compiling = Compiling(lambda: None)  # of the last picture
         compiled.try_again()
 
     def denoise(self, parts: tuple[Phase, ...], given: DenoiseInputs, image: int, pace: Pace) -> torch.Tensor:
         """The latents of the job's picture `image`."""
-        kernels = _kernels(parts, given)
-        with applied(kernels, given.attention.forced), ExitStack() as quick:
+        self.compiling = Compiling(lambda: given.emit(events.Compiling(job_id=given.job.id)))
+        with (
+            listened(self.compiling),
+            applied(_kernels(parts, given), given.attention.forced),
+            ExitStack() as quick,
+        ):
 
             def before(phase: Phase) -> None:
                 quick.close()  # what the phase before had

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.library.compiled_dir import prepare
 from pipelines.library.outputs import save_picture
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.optional import leave_out_broken
 from pipelines.runtime.pace import Pace
-from pipelines.runtime.placement import Placement, stage_of
+from pipelines.runtime.placement import Placement
 from pipelines.runtime.placement_words import needed, words
 from pipelines.runtime.quiet_import import quietly
 from pipelines.spec.errors import DeviceLost, OutOfMemory, RequestError
@@ -40,10 +41,13 @@ Emit = Callable[[Event], None]
 
 def build(options: EngineOptions) -> Engine:
     """Imports torch and diffusers (seconds), chooses the device; EngineError for one that does not answer."""
+    problem = prepare(options.compiled_dir)
+    if problem:
+        log.warning("%s", problem)
     quietly(_import_all)
     from pipelines.runtime.compute import Compute
 
-    return Engine(Compute(options), options)
+    return Engine(Compute(options), options, (problem,) if problem else ())
 
 
 def _import_all() -> None:
@@ -81,12 +85,15 @@ class _Drawing:
 
 
 class Engine:
-    """Runs one job at a time, on the thread that built it. `compute` holds everything that touches torch."""
+    """Runs one job at a time, on the thread that built it. `compute` holds everything that touches torch.
 
-    def __init__(self, compute: Compute, options: EngineOptions) -> None:
+    `problems` as in `Machine`.
+    """
+
+    def __init__(self, compute: Compute, options: EngineOptions, problems: tuple[str, ...] = ()) -> None:
         self.compute = compute
         self.device = compute.name
-        self.machine = compute.machine()
+        self.machine = replace(compute.machine(), problems=problems)
         self._options = options
 
     def run(self, job: Job, emit: Emit) -> None:
@@ -101,8 +108,9 @@ class Engine:
         if self.compute.is_hopeless(placement):
             raise _out_of_memory(job, self.device, placement)
         while not self._drawn(drawing, placement):
-            self.compute.retreat()  # out here, where nothing holds the failed try's tensors any more
-            placement = placement.cheaper(stage_of(drawing.stage))
+            stage = self.compute.stage_of(drawing.stage)
+            self.compute.retreat(stage)  # out here, where nothing holds the failed try's tensors any more
+            placement = placement.cheaper(stage)
             if not placement.fits:
                 self.compute.drop_caches()
                 raise _out_of_memory(job, self.device, placement)
@@ -157,7 +165,8 @@ class Engine:
             drawing.enter(Stage.SAVE, image)
             saved = self._saved(drawing, image, picture, decoded - start)
             whole = time.perf_counter() - start
-            drawing.emit(replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole))
+            saved = replace(saved, denoise_s=drawn - start, decode_s=decoded - drawn, seconds=whole)
+            drawing.emit(replace(saved, compile_s=compute.compile_s))
             pace.picture_done()
             drawing.image = image + 1
             drawing.ways.clear()

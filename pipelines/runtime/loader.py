@@ -103,7 +103,9 @@ class Loader:
         self._dtype = options.dtype
         self._landed = landed
         self.in_ram = False  # where parts land that are loaded from now on
-        self._precisions: dict[tuple[str, str, int], Precision] = {}
+        self.readers: torch.device | None = None  # that text encoders have for themselves, from now on
+        self.beside = False  # whether the part that is loaded now, or failed to be, is one of theirs
+        self._precisions: dict[tuple[str, str, int, str], Precision] = {}
 
     def load(self, job: Job, record: ModelRecord, family: Family, meter: Meter | None = None) -> Model:
         """The model of the record, its parts out of the store where they are still the same files.
@@ -115,6 +117,9 @@ class Loader:
         precision = replace(self.precision(record, family), weights=job.request.weights)
         found, told = of(Path(record.path), record, family, precision, self._device)
         of_refiner = record is getattr(job, "refiner", None) and record.path != job.model.path
+        if self.readers is not None:
+            own = replace(self.precision(record, family, self.readers), weights=job.request.weights)
+            found = [_beside(plan, own.of_part(family, plan.part), self.readers) for plan in found]
         plans = {plan.part: _shareable(plan, family, of_refiner) for plan in found}
         hearing = meter or Meter(job)
         parts = Parts({name: partial(self._part, plan, hearing) for name, plan in plans.items()})
@@ -131,19 +136,33 @@ class Loader:
         return torch.device("cpu") if self.in_ram else self._device
 
     def _part(self, plan: PartPlan, meter: Meter) -> Any:
-        _, part = plan.load(self._store, meter, self.lands)
-        if self.in_ram and isinstance(part, torch.nn.Module):
+        self.beside = plan.key.beside
+        _, part = plan.load(self._store, meter, plan.device if plan.key.beside else self.lands)
+        self.beside = False
+        if self.in_ram and not plan.key.beside and isinstance(part, torch.nn.Module):
             self._landed(part)
         return part
 
-    def precision(self, record: ModelRecord, family: Family) -> Precision:
-        """Once for a model: what it takes itself must not make it another one at the next job."""
-        known = (self._dtype, record.path, record.size_bytes)
+    def precision(self, record: ModelRecord, family: Family, device: torch.device | None = None) -> Precision:
+        """Once for a model: what it takes itself must not make it another one at the next job.
+
+        On the device of the rest unless another is given.
+        """
+        device = device or self._device
+        known = (self._dtype, record.path, record.size_bytes, str(device))
         if known not in self._precisions:
-            free = devices.free_bytes(self._device)
-            found = devices.precision(self._device, self._dtype, record, family.half, free)
+            free = devices.free_bytes(device)
+            found = devices.precision(device, self._dtype, record, family.half, free)
             self._precisions[known] = found
         return self._precisions[known]
+
+
+def _beside(plan: PartPlan, precision: Precision, device: torch.device) -> PartPlan:
+    """On the device of the text encoders, if it is one."""
+    if not plan.part.startswith("text_encoder"):
+        return plan
+    key = replace(plan.key, dtype=str(precision), device=str(device), beside=True)
+    return replace(plan, key=key, precision=precision, device=device)
 
 
 def _shareable(plan: PartPlan, family: Family, of_refiner: bool) -> PartPlan:

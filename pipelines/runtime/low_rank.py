@@ -96,8 +96,10 @@ def changed(whole: torch.Tensor, pair: Pair, out: torch.Tensor) -> None:
         return
     if whole.ndim == 4 and not whole.is_contiguous():
         down = down.view(len(down), *whole.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-    if up.dtype is not whole.dtype:
-        up, down = up.to(whole.dtype), down.to(whole.dtype)
+    if (
+        up.dtype is not whole.dtype or up.device != whole.device
+    ):  # text encoders may have a device of their own
+        up, down = up.to(whole), down.to(whole)
     if out is whole:
         rows.addmm_(up, down)
     else:

@@ -43,6 +43,14 @@ class Stage(StrEnum):
     DECODE = "decode"
 
 
+class Reading(StrEnum):
+    """Where text encoders compute: on the device of the rest, on a card of their own, or on the processor in RAM."""
+
+    HERE = ""
+    CARD = "card"
+    RAM = "ram"
+
+
 def stage_of(stage: events.Stage) -> Stage:
     own = {
         events.Stage.ENCODE: Stage.ENCODE,
@@ -57,6 +65,7 @@ class Budget:
     """Bytes that are free, `vram` without what must stay so. No `device`: all lies in RAM and `vram` is not looked at.
 
     `copy_ratio` is the time to copy all of a denoiser to the device over that of one of its steps; measured, or 1.
+    `encoders` are bytes of a device that text encoders have for themselves, 0 for the processor; None: they have none.
     `limits` are those of single stages, after they ran out of memory.
     """
 
@@ -64,6 +73,7 @@ class Budget:
     ram: int
     device: bool = True
     copy_ratio: float = 1.0
+    encoders: int | None = None
     limits: Mapping[Stage, int] = field(default_factory=dict)
 
     @classmethod
@@ -104,7 +114,7 @@ class Placement:
 
     `from_file`: text encoders do not wait in RAM but are read again for the next prompt. `afresh`: what LoRAs change is
     computed in each step, as there is no room for a second copy of it. `fits` is False on the rung NONE, whose peaks
-    are the least there is.
+    are the least there is. `reading` other than HERE: text encoders lie there for good, and take `peak_encoders`.
     """
 
     rung: Rung
@@ -117,6 +127,8 @@ class Placement:
     peak_vram: int
     peak_ram: int
     device: bool
+    reading: Reading
+    peak_encoders: int
     asked: tuple[Sizes, Budget, Shape, Activations] = field(repr=False, compare=False)
 
     @property
@@ -141,6 +153,10 @@ class Placement:
     def cheaper(self, stage: Stage) -> Placement:
         """The next plan down, after `stage` ran out of memory: one that takes clearly less there. May not fit."""
         sizes, budget, shape, activations = self.asked
+        if stage is Stage.ENCODE and self.reading is Reading.CARD:
+            return plan(sizes, replace(budget, encoders=0), shape, activations)
+        if stage is Stage.ENCODE and self.reading is Reading.RAM:
+            return plan(sizes, replace(budget, ram=int(_AGAIN * self.peak_ram)), shape, activations)
         limits = {**budget.limits, stage: int(_AGAIN * self.peaks[stage])}
         return plan(sizes, replace(budget, limits=limits), shape, activations)
 
@@ -148,10 +164,17 @@ class Placement:
 def plan(sizes: Sizes, budget: Budget, shape: Shape, activations: Activations) -> Placement:
     """The quickest placement that stays within the budget, or one on the rung NONE that says what is needed."""
     asked = (sizes, budget, shape, activations)
-    for way in _ways(budget.device, bool(sizes.merged)):
-        if (found := _placed(way, asked)) is not None:
-            return found
+    for reading in _readings(budget):
+        for way in _ways(budget.device, bool(sizes.merged)):
+            if (found := _placed(replace(way, reading=reading), asked)) is not None:
+                return found
     return _least(asked)
+
+
+def _readings(budget: Budget) -> tuple[Reading, ...]:
+    if budget.encoders is None or not budget.device:
+        return (Reading.HERE,)
+    return (*((Reading.CARD,) if budget.encoders else ()), Reading.RAM, Reading.HERE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +183,7 @@ class _Way:
     tile: int
     from_file: bool
     afresh: bool = False
+    reading: Reading = Reading.HERE
 
     def beside(self, sizes: Sizes, device: bool) -> int:
         """Bytes beside a denoiser. A part with a home in RAM is changed where it lies, without a copy."""
@@ -191,12 +215,21 @@ def _placed(
     sizes, budget, shape, activations = asked
     room = most or {stage: budget.most(stage) for stage in Stage}
     needs = _needs(way, shape, activations)
-    parts = tuple(_parts(way, sizes, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
+    away = _away(way, sizes)
+    here = replace(sizes, encoders=()) if away else sizes
+    parts = tuple(_parts(way, here, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
     beside = way.beside(sizes, budget.device)
     peaks = {stage: needs[stage] + _lying(parts, stage, beside, budget.device) for stage in Stage}
-    waiting = _waiting(way, sizes, parts) if budget.device else 0
+    waiting = _waiting(way, here, parts) if budget.device else 0
+    encoders = sum(place.size_bytes for place in away)
+    if away:
+        encoders += activations.encode(shape) * (sizes.widened if way.reading is Reading.RAM else 1)
+    if way.reading is Reading.RAM:
+        waiting = max(waiting, encoders) if way.from_file else waiting + encoders
     if most is None and (
-        any(peaks[stage] > room[stage] for stage in Stage) or (budget.device and waiting > budget.ram)
+        any(peaks[stage] > room[stage] for stage in Stage)
+        or (budget.device and waiting > budget.ram)
+        or (way.reading is Reading.CARD and encoders > (budget.encoders or 0))
     ):
         return None
     rung = way.rung
@@ -206,14 +239,28 @@ def _placed(
     peak = max(peaks.values())
     vram, ram = (peak, waiting) if budget.device else (0, peak)
     return Placement(
-        rung=rung, parts=parts, added=sizes.added, tile=way.tile, from_file=way.from_file, afresh=way.afresh,
-        peaks=peaks, peak_vram=vram, peak_ram=ram, device=budget.device, asked=asked,
+        rung=rung, parts=(*away, *parts), added=sizes.added, tile=way.tile, from_file=way.from_file, afresh=way.afresh,
+        peaks=peaks, peak_vram=vram, peak_ram=ram, device=budget.device, reading=way.reading,
+        peak_encoders=encoders, asked=asked,
+    )  # fmt: skip
+
+
+def _away(way: _Way, sizes: Sizes) -> tuple[Place, ...]:
+    """The text encoders where they have a device of their own, for good."""
+    times = {Reading.HERE: 0, Reading.CARD: 1, Reading.RAM: sizes.widened}[way.reading]
+    return tuple(
+        Place(
+            name=network.name, model=network.model, stage=Stage.ENCODE, size_bytes=times * network.size_bytes,
+            stays=times * network.size_bytes, always=True,
+        )
+        for network in sizes.encoders
+        if times
     )  # fmt: skip
 
 
 def _needs(way: _Way, shape: Shape, activations: Activations) -> dict[Stage, int]:
     return {
-        Stage.ENCODE: activations.encode(shape),
+        Stage.ENCODE: 0 if way.reading is not Reading.HERE else activations.encode(shape),
         Stage.DENOISE: activations.denoise(shape),
         Stage.DECODE: activations.decode(shape, way.tile),
     }
@@ -225,7 +272,7 @@ def _parts(way: _Way, sizes: Sizes, room: Mapping[Stage, int], budget: Budget) -
         always = way.rung is Rung.RESIDENT
         others = sum(n.size_bytes for n in sizes.encoders if n.model == network.model and n is not network)
         free = room[Stage.ENCODE] - others if way.rung >= Rung.STAGES and budget.device else None
-        yield _place(network, Stage.ENCODE, always, free, budget.copy_ratio)
+        yield _place(network, Stage.ENCODE, always, free, 1.0)  # each prompt once: no step's time is known
     for network in sizes.denoisers:
         always = way.rung <= Rung.ENCODERS_LEAVE
         free = room[Stage.DENOISE] - sizes.added if way.rung is Rung.PARTIAL else None
@@ -287,9 +334,11 @@ def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
     """What takes least of everything, to be told how much that is."""
     sizes, budget, shape, activations = asked
     way = _Way(Rung.PARTIAL if budget.device else Rung.STAGES, TILE, True, bool(sizes.merged))
+    way = replace(way, reading=Reading.HERE if Reading.RAM not in _readings(budget) else Reading.RAM)
     needs = _needs(way, shape, activations)
     most = dict(needs)
-    for stage, networks in ((Stage.ENCODE, sizes.encoders), (Stage.DENOISE, sizes.denoisers)):
+    encoders = () if way.reading is Reading.RAM else sizes.encoders
+    for stage, networks in ((Stage.ENCODE, encoders), (Stage.DENOISE, sizes.denoisers)):
         models = {network.model for network in networks}
         most[stage] += sizes.added if stage is Stage.DENOISE else 0
         most[stage] += max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pipelines.runtime.placement import Place, Placement, Rung, Stage
+from pipelines.runtime.placement import Place, Placement, Reading, Rung, Stage
 
 _NAMES = {
     "unet": "U-Net",
@@ -46,12 +46,16 @@ def part_name(name: str) -> str:
 def place_words(place: Place, placement: Placement) -> str:
     """Where one part lies, and when."""
     where = "on the card" if placement.device else "in RAM"
+    if place.stage is Stage.ENCODE and placement.reading is not Reading.HERE:
+        forgotten = ", then read from the disk again" if placement.from_file else ""
+        return f"{_AWAY[placement.reading]}{forgotten}"
     if place.streamed:
         share = f"{_percent(place)} % stay {where} while it works, the rest streams through {gb(place.arena)}"
         return share if place.stays > place.size_bytes // 50 else f"streams through {gb(place.arena)}"
     return where if place.always else f"{where} {_TIMES[place.stage]}, then {_waits(place, placement)}"
 
 
+_AWAY = {Reading.CARD: "on a device of its own", Reading.RAM: "in RAM, where the processor computes it"}
 _TIMES = {
     Stage.ENCODE: "while a prompt is read",
     Stage.DENOISE: "while it draws",
@@ -74,7 +78,15 @@ def _clauses(placement: Placement) -> Iterator[str]:
         if placement.from_file
         else "text encoders to RAM after encoding"
     )
+    if placement.reading is Reading.CARD:
+        leave = f"text encoders stay on a device of their own, where they take {gb(placement.peak_encoders)}"
+    elif placement.reading is Reading.RAM:
+        again = ", and read from the disk for the next prompt" if placement.from_file else ""
+        leave = f"text encoders are computed by the processor, in RAM{again}"
     match placement.rung:
+        case Rung.RESIDENT if placement.reading is not Reading.HERE:
+            yield leave
+            yield f"the rest stays {where}"
         case Rung.RESIDENT:
             yield f"everything stays {where}"
         case Rung.ENCODERS_LEAVE:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from pipelines.library import weights
 from pipelines.runtime.activations import FLUX, UNET, Linear
+from pipelines.runtime.copy_ratio import Known, copy_ratio
 from pipelines.runtime.fitted import Fitted
 from pipelines.runtime.placement import Budget, Placement, plan
 from pipelines.spec.families import by_id
@@ -18,6 +19,7 @@ from pipelines.spec.sizes import Shape, Sizes
 
 _BESIDE = (Kind.LORA, Kind.CONTROLNET, Kind.IP_ADAPTER)
 _BF16 = ("bfloat16", "bf16")
+NOTHING = Known()
 _LARGE = 0.75  # of free RAM: a model that takes more in float32 computes from 16 bits (device.py)
 
 
@@ -30,8 +32,11 @@ def preflight(
     dtype: str = "auto",
     seen: Iterable[Measured] = (),
     sizes_of: SizesOf = weights.sizes_of,
+    known: Known = NOTHING,
 ) -> Placement:
     """`dtype` as in `EngineOptions`, `seen` what was measured on this device; `sizes_of` may remember headers.
+
+    `known` tells how quick the device is, for the `copy_ratio` of the budget.
 
     Raises ModelError for files that are gone or damaged.
     """
@@ -45,6 +50,12 @@ def preflight(
     if stored < shape.itemsize:  # each layer is widened while it runs, and changed by LoRAs then
         sizes = replace(sizes, merged=0)
     own = tuple(each for each in seen if each.family == family.id)
+    if budget.device:
+        ratio = copy_ratio(job, family, sizes.denoisers[0].size_bytes, shape, known)
+        budget = replace(budget, copy_ratio=ratio)
+        # The processor computes in 32 bits what is not asked for otherwise.
+        wide = dtype == "auto" and stored == 2 and not _is_large(job.model, budget.ram)
+        sizes = replace(sizes, widened=2 if wide else 1)
     return plan(sizes, budget, shape, Fitted(base_of(family), own))
 
 

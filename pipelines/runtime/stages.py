@@ -12,7 +12,7 @@ from pipelines.runtime.loader import Model
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.low_rank import NONE, Adapter
 from pipelines.runtime.phases import Phase, Source
-from pipelines.runtime.placement import Place, Placement, Rung, Stage
+from pipelines.runtime.placement import Place, Placement, Reading, Rung, Stage
 
 
 class Stages:
@@ -54,7 +54,8 @@ class Stages:
         """The text encoders of `model` are to read a prompt."""
         places = self._places(Stage.ENCODE, model.record)
         places = [place for place in places if place.name in model.parts]
-        self._bring({model.parts[place.name]: place for place in places})
+        if self.placement.reading is Reading.HERE:
+            self._bring({model.parts[place.name]: place for place in places})
         self._settle({model.parts[place.name]: model.adapters.get(place.name, NONE) for place in places})
 
     def read(self, sources: Sequence[Source]) -> None:

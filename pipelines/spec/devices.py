@@ -1,4 +1,4 @@
-"""What `EngineOptions.device` and `.dtype` may be called; whether the device is there shows in the engine."""
+"""What the devices and `dtype` of `EngineOptions` may be called; whether a device is there shows in the engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ import re
 KNOWN = "auto, cpu, cuda, cuda:1, xpu, mps, directml"
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|directml)(:[0-9]{1,3})?")
+
+
+def is_encoders_device(text: str) -> bool:
+    """Empty for the device of the rest; 'auto' would be that one as well."""
+    return not text or (is_device(text) and text != "auto")
 
 
 def is_device(text: str) -> bool:

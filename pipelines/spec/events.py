@@ -65,6 +65,16 @@ class LoadProgress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compiling:
+    """A program of the denoiser's blocks is being compiled, for up to minutes; a cancel has to wait for its end.
+
+    Told of each program. It goes on with the next event of the job.
+    """
+
+    job_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
     """`step` of `steps` (from 1) of picture `image` is done; `eta_s` seconds until the whole job is done, or None."""
 
@@ -82,6 +92,7 @@ class ImageSaved:
     """`path` exists, whole, with its metadata. `marks` are warnings such as 'uniform' (a picture of one colour).
 
     `seconds` from the first step until it was saved, of them `denoise_s` and `decode_s`; 0 where nobody measured.
+    `compile_s` of `denoise_s` were taken by a compiler, which the next picture does not wait for.
     `pace` names what of the plan made its steps slower, as `Placement.pace`.
     """
 
@@ -95,6 +106,7 @@ class ImageSaved:
     denoise_s: float = 0.0
     decode_s: float = 0.0
     seconds: float = 0.0
+    compile_s: float = 0.0
     pace: str = ""
 
 
@@ -148,11 +160,13 @@ class WorkerDied:
 class MemoryChanged:
     """Told once the engine is there, after each load, before the end of a job and once models were let go of.
 
-    `device_name` as its maker calls it; `card` is its memory, None where all is computed in RAM.
+    `device_name` as its maker calls it; `card` is its memory, None where all is computed in RAM; `encoders` as in
+    `Memory`.
     """
 
     device_name: str
     card: Room | None = None
+    encoders: Room | None = None
     holders: tuple[Holder, ...] = ()
 
 
@@ -166,8 +180,8 @@ class KernelsTried:
 
 Terminal = JobFinished | JobCancelled | JobFailed
 Event = (
-    JobQueued | JobStarted | StageChanged | LoadProgress | StepDone | ImageSaved | JobFinished | JobCancelled
-    | JobFailed | WorkerReady | WorkerDied | MemoryChanged | KernelsTried
+    JobQueued | JobStarted | StageChanged | LoadProgress | Compiling | StepDone | ImageSaved | JobFinished
+    | JobCancelled | JobFailed | WorkerReady | WorkerDied | MemoryChanged | KernelsTried
 )  # fmt: skip
 
 

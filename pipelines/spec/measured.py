@@ -16,3 +16,14 @@ class Measured:
     stage: str
     units: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a device can do in a second: bytes that come to it from pinned RAM, and work on 16-bit matrices.
+
+    A multiply-add counts two. 0 where it was not measured.
+    """
+
+    copied: float
+    flops: float = 0.0

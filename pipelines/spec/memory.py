@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """One thing that the engine keeps; `name` as a person knows it ('demo-sdxl: U-Net'). Else it lies in RAM."""
+    """One thing that the engine keeps; `name` as a person knows it ('demo-sdxl: U-Net').
+
+    Neither `on_card` nor on the device of the text encoders (`beside`), it lies in RAM.
+    """
 
     name: str
     size_bytes: int
     on_card: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +36,28 @@ class Room:
         return max(0, self.used - self.ours)
 
 
+IN_RAM = Room(total=0, free=0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """`card` is None where all is computed on the processor."""
+    """`card` is None where all is computed on the processor.
+
+    `encoders` is the memory that text encoders have for themselves: `IN_RAM` where the processor computes them, None
+    where they share that of the rest.
+    """
 
     ram: Room
     card: Room | None = None
+    encoders: Room | None = None
     holders: tuple[Holder, ...] = ()
 
     def held(self, on_card: bool) -> int:
         """Bytes of what the engine keeps there, and would let go of for another picture."""
-        return sum(holder.size_bytes for holder in self.holders if holder.on_card == on_card)
+        own = (holder for holder in self.holders if not holder.beside)
+        return sum(holder.size_bytes for holder in own if holder.on_card == on_card)
+
+    @property
+    def held_beside(self) -> int:
+        """Bytes on the device of the text encoders, where that has a memory of its own."""
+        return sum(holder.size_bytes for holder in self.holders if holder.beside)

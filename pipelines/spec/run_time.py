@@ -102,9 +102,7 @@ def _way(request: GenerationRequest) -> str:
 
 def estimate(work: Work, runs: Iterable[Run], device: str) -> TimeEstimate | None:
     """None before the first picture of this family on this device. `runs` in any order, also of other devices."""
-    alike = [r for r in runs if (r.device, r.work.family, r.work.way) == (device, work.family, work.way)]
-    alike = [run for run in alike if run.denoise_s > 0 and run.work.cells > 0 and run.work.evaluations > 0]
-    alike.sort(key=lambda run: -run.when)
+    alike = _alike(work, runs, device)
     same = [run for run in alike if run.work.model == work.model][:NEWEST]
     used = same or alike[:NEWEST]
     if not used:
@@ -118,17 +116,49 @@ def estimate(work: Work, runs: Iterable[Run], device: str) -> TimeEstimate | Non
     )  # fmt: skip
 
 
+def evaluation_s(work: Work, runs: Iterable[Run], device: str) -> float | None:
+    """Seconds of one evaluation of the denoiser, by what `estimate` looks at; None where that is nothing."""
+    alike = _alike(work, runs, device)
+    used = ([run for run in alike if run.work.model == work.model] or alike)[:NEWEST]
+    return _step_at(work, used) if used else None
+
+
+def _alike(work: Work, runs: Iterable[Run], device: str) -> list[Run]:
+    """The newest first."""
+    alike = [r for r in runs if (r.device, r.work.family, r.work.way) == (device, work.family, work.way)]
+    alike = [run for run in alike if run.denoise_s > 0 and run.work.cells > 0 and run.work.evaluations > 0]
+    return sorted(alike, key=lambda run: -run.when)
+
+
 def _predicted(work: Work, runs: Sequence[Run]) -> float:
-    runs = [run for run in runs if run.work.branches == work.branches] or runs
+    runs = _as_often(work, runs)
+    decode = {cells: _median(run.decode_s for run in of) for cells, of in _by_size(runs).items()}
+    rest = _median(max(0.0, run.seconds - run.denoise_s - run.decode_s) for run in runs)
+    return work.evaluations * _step_at(work, runs) + _at(work.cells, decode) + rest
+
+
+def _median(values: Iterable[float]) -> float:
     from statistics import median  # brings fractions and decimal, which the first paint can do without
 
+    return median(values)
+
+
+def _step_at(work: Work, runs: Sequence[Run]) -> float:
+    sizes = _by_size(_as_often(work, runs))
+    step = {cells: _median(_step_s(run, work.branches) for run in of) for cells, of in sizes.items()}
+    return _at(work.cells, step)
+
+
+def _as_often(work: Work, runs: Sequence[Run]) -> Sequence[Run]:
+    """Those whose denoiser was asked for as many branches; all where there is none."""
+    return [run for run in runs if run.work.branches == work.branches] or runs
+
+
+def _by_size(runs: Sequence[Run]) -> Mapping[float, list[Run]]:
     sizes = dict[float, list[Run]]()
     for run in runs:
         sizes.setdefault(run.work.cells, []).append(run)
-    step = {cells: median(_step_s(run, work.branches) for run in of) for cells, of in sizes.items()}
-    decode = {cells: median(run.decode_s for run in of) for cells, of in sizes.items()}
-    rest = median(max(0.0, run.seconds - run.denoise_s - run.decode_s) for run in runs)
-    return work.evaluations * _at(work.cells, step) + _at(work.cells, decode) + rest
+    return sizes
 
 
 def _step_s(run: Run, branches: int) -> float:

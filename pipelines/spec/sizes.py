@@ -34,7 +34,8 @@ class Sizes:
     """Bytes as they lie in memory. `denoisers` one after the other, such as a base and its refiner.
 
     `added` is what lies beside a denoiser while it works: LoRAs and ControlNets. `merged` are the weights that LoRAs
-    change, where those lie a second time.
+    change, where those lie a second time. `widened`: how many times as much text encoders take where the processor
+    computes them.
     """
 
     encoders: tuple[Network, ...]
@@ -42,6 +43,7 @@ class Sizes:
     vae: int
     added: int = 0
     merged: int = 0
+    widened: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

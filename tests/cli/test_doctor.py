@@ -39,6 +39,7 @@ LIBRARIES = (
     "safetensors",
     "scipy",
     "compiler",
+    "compiled_dir",
 )
 
 
@@ -102,6 +103,16 @@ def test_torch_without_cuda_is_off_and_says_why(found):
     assert "without CUDA" in line.text
 
 
+def test_a_folder_for_compiled_blocks_that_cannot_be_written_says_what_to_do(found):
+    line = found(compiled_dir={"error": "The folder /x cannot be written (Permission denied)."})[
+        "Compiled blocks"
+    ]
+    assert line.state is State.OFF
+    assert "/x" in line.text
+    assert "TORCHINDUCTOR_CACHE_DIR" in line.todo
+    assert "kept in" in found(compiled_dir={"version": "/cache/compiled"})["Compiled blocks"].text
+
+
 def test_a_machine_without_a_compiler_says_that_no_block_can_be_compiled(found):
     assert found()["Compiler"].state is State.OK
     line = found(compiler={"error": "there is no C++ compiler"})["Compiler"]
@@ -152,3 +163,11 @@ def test_modules_that_are_broken_give_lines_and_no_traceback(tmp_path):
     assert (
         "ended with 7" in lines["transformers"]["text"]
     )  # it took its process along, and is told all the same
+
+
+def test_a_second_device_is_offered_to_the_text_encoders(found):
+    cards = {"version": "2.10.0", "cuda_build": "12.8", "gpus": ["RTX 4060", "RTX 3060"], "threads": 2}
+    text = found(torch=cards)["Text encoders"].text
+    assert "cuda:1 (RTX 3060), cpu" in text
+    assert "--encoders-device" in text
+    assert "Text encoders" not in found(), "a processor is all there is"

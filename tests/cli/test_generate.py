@@ -47,7 +47,7 @@ def test_every_flag_reaches_its_field(headless):
     words = (
         "--prompt a --negative b --model DEMO-SD --steps 9 --guidance 2 --sampler euler --schedule karras "
         "--seed 5 --size 320x192 --count 3 --device cuda:1 --threads 2 "
-        "--attention math --deterministic"
+        "--attention math --deterministic --encoders-device cpu"
     )
     _, (first, *_) = headless.generate(*words.split())
     request = first["request"]
@@ -62,6 +62,7 @@ def test_every_flag_reaches_its_field(headless):
     assert (headless.options.device, headless.options.threads) == ("cuda:1", 2)
     assert (headless.options.attention, headless.options.deterministic) == ("math", True)
     assert headless.options.attention_file.endswith("attention.sqlite")
+    assert headless.options.encoders_device == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,8 @@ def test_a_request_that_was_told_can_be_given_back(headless, tmp_path):
     ("flags", "field"),
     [
         ([], "prompt.text"),
+        (["--prompt", "x", "--encoders-device", "auto"], "encoders_device"),
+        (["--prompt", "x", "--encoders-device", "gpu"], "encoders_device"),
         (["--prompt", "x", "--steps", "abc"], "sampling.num_inference_steps"),
         (["--prompt", "x", "--steps", "2.5"], "sampling.num_inference_steps"),
         (["--prompt", "x", "--steps", "151"], "sampling.num_inference_steps"),

@@ -178,3 +178,18 @@ def test_nothing_heavy_is_imported():
     )
     assert done.stdout.splitlines()[-1] == "False"
     assert "everything stays on the card" in done.stdout
+
+
+def test_text_encoders_on_a_second_card_or_in_ram(capsys):
+    flags = ("--model", "demo-flux", "--vram", "8GB", "--encoders-vram")
+    second, ram = (asked(capsys, *flags, size) for size in ("4GB", "0"))
+    for answer, where in (
+        (second, "on a device of its own"),
+        (ram, "in RAM, where the processor computes it"),
+    ):
+        assert part(answer, "text_encoder")["where"] == where
+        assert answer["peak_encoders"] > 0
+    assert ram["peak_ram"] > second["peak_ram"]
+    plain = asked(capsys, *flags[:-1])
+    assert plain["peak_encoders"] is None
+    assert plain["peak_vram"] > second["peak_vram"] == ram["peak_vram"]

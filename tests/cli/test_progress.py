@@ -3,7 +3,8 @@ import json
 
 from pipelines.cli import output
 from pipelines.cli.progress import Progress
-from pipelines.spec.events import ImageSaved, LoadProgress, Stage, StageChanged, StepDone
+from pipelines.spec.compile_words import CANCELLING, COMPILING
+from pipelines.spec.events import Compiling, ImageSaved, LoadProgress, Stage, StageChanged, StepDone
 from pipelines.spec.request import GenerationRequest
 
 REQUEST = GenerationRequest(model="m")
@@ -74,3 +75,17 @@ def test_json_lines_are_valid_ascii_whatever_is_in_them():
     assert text.isascii()
     assert text.count("\n") == 1
     assert json.loads(text) == {"a": None, "b": [None, 1.5], "c": "\ud800 😀\n", "e": [1, None]}
+
+
+def test_what_waits_for_a_compiler_says_so_once_and_that_a_cancel_waits_too():
+    stream = io.StringIO()
+    progress = Progress(REQUEST, stream)
+    progress.interrupted()
+    for _ in range(3):
+        progress.show(Compiling(job_id=1))
+    assert stream.getvalue() == f"{COMPILING}\n"
+    progress.interrupted()
+    assert stream.getvalue() == f"{COMPILING}\n{CANCELLING}\n"
+    progress.show(StepDone(job_id=1, step=1, steps=40))
+    progress.interrupted()
+    assert stream.getvalue() == f"{COMPILING}\n{CANCELLING}\n"

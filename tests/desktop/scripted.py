@@ -11,7 +11,16 @@ from PIL import Image
 
 from pipelines.library.outputs import save_picture
 from pipelines.spec.errors import DeviceLost, NotSaved, OutOfMemory
-from pipelines.spec.events import Event, ImageSaved, MemoryChanged, Preview, Stage, StageChanged, StepDone
+from pipelines.spec.events import (
+    Compiling,
+    Event,
+    ImageSaved,
+    MemoryChanged,
+    Preview,
+    Stage,
+    StageChanged,
+    StepDone,
+)
 from pipelines.spec.job import Job
 from pipelines.spec.machine import Machine, Option
 from pipelines.spec.options import EngineOptions
@@ -44,6 +53,7 @@ class Script:
         self.seen: list[int] = []
         self.built = 0
         self.freed = 0
+        self.compiles = False  # before its first step each job waits for a compiler, and is held there
         self.memory = MemoryChanged(device_name="Scripted processor")
         self.machine = Machine()
         self.kernels: tuple[Option, ...] = ()  # for the models of a job; none: those of the machine
@@ -104,6 +114,9 @@ class ScriptedEngine:
         for stage in (Stage.LOAD, Stage.ENCODE, Stage.DENOISE):
             job.check()
             emit(StageChanged(job_id=job.id, stage=stage))
+        if self._script.compiles:
+            emit(Compiling(job_id=job.id))
+            self._script.wait_if_held()
         for image in range(job.request.count):
             picture = self._script.draw(job, image)
             self._steps(job, emit, image, number, picture)
@@ -133,13 +146,14 @@ class ScriptedEngine:
 
     def _saved(self, job: Job, image: int, picture: Image.Image) -> ImageSaved:
         seed = job.request.sampling.seed + image
+        compile_s = 300.0 if self._script.compiles and not image else 0.0
         path = save_picture(
             picture, job.request, record=job.model, seed=seed, image_index=image, seconds=0.1,
             output_dir=Path(self._options.output_dir), pattern=self._options.filename_pattern,
         )  # fmt: skip
         return ImageSaved(
             job_id=job.id, path=str(path), seed=seed, width=picture.width, height=picture.height, image=image,
-            denoise_s=8.0, decode_s=1.5, seconds=10.0,
+            denoise_s=8.0 + compile_s, decode_s=1.5, seconds=10.0 + compile_s, compile_s=compile_s,
         )  # fmt: skip
 
 

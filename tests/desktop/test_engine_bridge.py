@@ -10,6 +10,7 @@ from desktop.engine_bridge import EngineBridge
 from desktop.stall_watch import StallWatch
 from pipelines.library.jobs import JobState, JobStore
 from pipelines.spec.events import (
+    Compiling,
     ImageSaved,
     JobCancelled,
     JobFailed,
@@ -294,7 +295,7 @@ def test_emitting_does_not_eat_references(listener):
 
 
 def test_stall_watch_speaks_once_and_only_while_a_job_runs(qtbot):
-    watch = StallWatch(load_limit_s=60, step_limit_s=0.05)
+    watch = StallWatch(load_limit_s=60, step_limit_s=0.05, compile_limit_s=60)
     heard = []
     watch.stalled.connect(heard.append)
     watch.see(JobStarted(job_id=1))
@@ -304,6 +305,9 @@ def test_stall_watch_speaks_once_and_only_while_a_job_runs(qtbot):
     qtbot.waitUntil(lambda: heard == [0.05])
     qtbot.wait(120)
     assert heard == [0.05]
+    watch.see(Compiling(job_id=1))
+    qtbot.wait(120)
+    assert heard == [0.05]  # compiling may take longest
     watch.see(StepDone(job_id=1, step=2, steps=9))
     watch.see(JobFinished(job_id=1))
     qtbot.wait(120)

@@ -17,7 +17,13 @@ MACHINE = Machine(
     attention=tuple(Option(id=name, title=name, why="off" if name == "sage" else "") for name in NAMES),
 )
 CHOICE = EngineChoice(
-    device="cpu", dtype="float32", attention="math", deterministic=True, threads=1, preview="tiny"
+    device="cpu",
+    encoders_device="cuda:1",
+    dtype="float32",
+    attention="math",
+    deterministic=True,
+    threads=1,
+    preview="tiny",
 )
 
 
@@ -48,7 +54,7 @@ def test_what_is_used_is_built_anew_kept_and_told(application, script, qtbot):
     ready(application, script, 2, qtbot)
     options = script.options
     assert options is not None
-    for name in ("device", "dtype", "attention", "deterministic", "threads"):
+    for name in ("device", "encoders_device", "dtype", "attention", "deterministic", "threads"):
         assert getattr(options, name) == getattr(CHOICE, name)
     assert application.preflight.dtype == "float32"
     assert "starts anew" in application.window.banner.text()
@@ -134,3 +140,10 @@ def test_the_same_folder_again_is_no_other_engine(application, script, tmp_path,
     application.window.folderChosen.emit(str(tmp_path / "elsewhere"))
     assert application.session.state.engine is Engine.READY
     assert script.built == 2
+
+
+def test_what_is_off_is_told_in_the_dialog(make_application, script):
+    script.machine = replace(MACHINE, problems=("The folder for compiled programs cannot be written.",))
+    told = dialog_of(make_application()).panel._problems
+    assert "cannot be written" in told.text()
+    assert not told.isHidden()

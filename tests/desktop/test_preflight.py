@@ -5,10 +5,15 @@ from dataclasses import replace
 
 import pytest
 
+from desktop import preflight
+from desktop.engine_bridge import planned as planned_
 from desktop.planner import Planner
 from pipelines.library.runs import runs_of
 from pipelines.runtime.placement import MARGIN
+from pipelines.spec.compile_words import CANCELLING, COMPILING
 from pipelines.spec.events import MemoryChanged
+from pipelines.spec.machine import Machine
+from pipelines.spec.measured import Rates
 from pipelines.spec.memory import Holder, Room
 from pipelines.spec.outlook import Change, Cheaper, Outlook
 from pipelines.spec.request import LoraInput, Prompt, Size
@@ -214,3 +219,46 @@ def test_only_the_newest_question_is_answered(qtbot):
     planner.close()
     assert [answer.words for answer in answers] == ["newest"]
     assert asked == ["first", "newest"]
+
+
+def test_the_plan_knows_how_quick_the_card_is(ready, qtbot, script, monkeypatch):
+    """By the engine's own figures, so that the card under Generate says what will be done."""
+    rates, asked = Rates(copied=12.8e9, flops=30e12), []
+    script.machine = Machine(rates=rates)
+    monkeypatch.setattr(
+        preflight, "planned", lambda *given, **known: asked.append(known) or planned_(*given, **known)
+    )
+    ready(on_card(6000))
+    assert asked[-1]["rates"] == rates
+    assert asked[-1]["device"] == "One card"
+
+
+def test_what_waits_for_a_compiler_is_told_and_counts_for_no_estimate(ready, qtbot, script, tmp_path):
+    application = ready(on_card(6000))
+    script.compiles = True
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(lambda: application.session.state.compiling)
+    assert application.session.state.text == COMPILING
+    assert COMPILING in texts(application)[1]
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    qtbot.waitUntil(lambda: application.tasks.idle)
+    assert not application.session.state.compiling
+    assert planned(application, qtbot).time.seconds == pytest.approx(10.0)
+    assert COMPILING not in texts(application)[1]
+    (run,) = runs_of(tmp_path / "data")
+    assert (run.denoise_s, run.seconds) == (8.0, 10.0)
+
+
+def test_a_cancel_says_that_it_waits_for_the_compiler(ready, qtbot, script):
+    application = ready(on_card(6000))
+    script.compiles = True
+    script.hold()
+    application.window.button.click()
+    qtbot.waitUntil(lambda: application.session.state.compiling)
+    application.session.cancel()
+    assert application.session.state.text == CANCELLING
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    assert application.session.state.text == ""

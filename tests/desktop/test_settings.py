@@ -19,6 +19,7 @@ from pipelines.spec.request import (
 REQUEST = GenerationRequest(model="demo-sd", prompt=Prompt(text="a red circle"), count=2)
 FULL = Settings(
     theme="dark", output_dir="/pictures", model_folders=("/m",), threads=2, step_limit_s=9.0, attention="math",
+    encoders_device="cuda:1", compile_limit_s=600.0,
     seed_locked=True, last_request=REQUEST, geometry="QUJD", docks="REVG", unknown={"of_tomorrow": [1]},
 )  # fmt: skip
 JSON_VALUES = (

@@ -101,8 +101,10 @@ class FakeCard(Card):
 
 
 @contextmanager
-def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = True) -> Iterator[None]:
-    """The places where the engine computes."""
+def counting(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = True, encode: bool = True
+) -> Iterator[None]:
+    """The places where the engine computes; text encoders may do so elsewhere."""
 
     def counted(work: Callable[..., Any]) -> Callable[..., Any]:
         def working(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +114,8 @@ def counting(memory: Memory, monkeypatch: pytest.MonkeyPatch, decode: bool = Tru
         return working
 
     with monkeypatch.context() as patch:
-        patch.setattr(PromptEncoder, "_encode", counted(PromptEncoder._encode))
+        if encode:
+            patch.setattr(PromptEncoder, "_encode", counted(PromptEncoder._encode))
         patch.setattr(sampling, "_drawn", counted(sampling._drawn))
         patch.setattr(Adapters, "settle", counted(Adapters.settle))
         if decode:
@@ -126,7 +129,8 @@ def counting_weights(compute: Compute, card: FakeCard) -> Callable[..., Any]:
 
     def loading(job, roles, meter):
         models = load_all(job, roles, meter)
-        for part in [p for m in models for p in m.parts.values()] if not compute._loader.in_ram else ():
+        direct = () if compute._loader.in_ram else models
+        for part in [p for m in direct for name, p in m.parts.items() if not m.keys[name].beside]:
             if compute.lodging.has(part):
                 continue
             for weight in part.parameters() if isinstance(part, torch.nn.Module) else ():

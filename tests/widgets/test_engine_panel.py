@@ -130,3 +130,20 @@ def test_before_the_engine_has_looked_everything_can_be_asked_for(qtbot):
     panel.setValue(EngineChoice(device="xpu:1"))
     assert rows(panel, "Device")["xpu:1"][1]
     assert all(can for _, can in rows(panel, "Attention").values())
+
+
+def test_text_encoders_have_a_choice_where_there_is_a_second_device(panel):
+    assert not panel._reading.isHidden()
+    assert list(rows(panel, "Text encoders")) == ["", "cuda:0", "cpu"]
+    choose(panel, "Text encoders", "cpu")
+    assert panel.value() == EngineChoice(encoders_device="cpu")
+    panel.set_machine(Machine(devices=(Option(id="cpu", title="AMD Ryzen 5"),)))
+    assert not panel._reading.isHidden(), "what is chosen stays to be seen"
+    panel.setValue(EngineChoice())
+    assert panel._reading.isHidden()
+
+
+def test_a_device_of_the_text_encoders_that_is_gone_is_kept_and_told(panel):
+    panel.setValue(EngineChoice(encoders_device="cuda:1"))
+    assert panel.value().encoders_device == "cuda:1"
+    assert "does not answer" in rows(panel, "Text encoders")["cuda:1"][0]

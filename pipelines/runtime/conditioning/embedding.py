@@ -36,7 +36,7 @@ def applied(work: Work, model: Model) -> Iterator[Model]:
     vectors = [_vectors(record, work, table.embedding_dim) for record in records]
     tokenizer = WithWords(model.tokenizer, _numbered(records, vectors, table.num_embeddings))
     reading = tuple((tensors.key_of(record, work), record.trigger_words) for record in records)
-    encoder.set_input_embeddings(Extended(table, torch.cat(vectors)))
+    encoder.set_input_embeddings(Extended(table, torch.cat(vectors).to(table.weight)))
     try:
         yield replace(
             model,

@@ -70,7 +70,8 @@ class PromptEncoder:
             tensors |= {f"negative_{name}": tensor for name, tensor in opposite.items()}
             notes += negative.notes
         return Conditioning(
-            {name: t.to(self._device) for name, t in tensors.items()}, tuple(dict.fromkeys(notes))
+            {name: t.to(self._device, model.dtype) for name, t in tensors.items()},
+            tuple(dict.fromkeys(notes)),
         )
 
     @property

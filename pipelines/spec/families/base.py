@@ -147,6 +147,7 @@ class Family:
     argument that takes a control picture.
     `denoiser` is the part that predicts, `counted` the tokenizer whose length limits the prompt, which has at most
     `max_sequence_length` tokens where the model itself does not say.
+    `work` are the FLOPs of one evaluation of the published denoiser at the native size, a multiply-add being two.
     `half` is the 16-bit precision the weights were made for.
     `file_parts` are the parts that have weights as they lie in a checkpoint in one file; none: it takes a folder.
     `lent_words` are the tokenizers that no file of weights brings and the program does not ship.
@@ -172,6 +173,7 @@ class Family:
     sampling: Sampling
     size: Size
     sizes: SizeRule
+    work: float = 0.0
     supports: frozenset[Feature]
     required_parts: tuple[str, ...] = field(default=())
     file_parts: Mapping[str, FilePart] = field(default_factory=dict)

@@ -156,6 +156,7 @@ FLUX_DEV = Family(
     sampling=Sampling(scheduler="flow_euler", num_inference_steps=28, guidance_scale=3.5),
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=16, minimum=64, maximum=2048, native=1024),
+    work=74.4e12,
     supports=frozenset(
         {Feature.GUIDANCE, Feature.NEGATIVE_PROMPT, Feature.TRUE_CFG, Feature.LORA, Feature.CONTROL}
     ),
@@ -176,6 +177,7 @@ FLUX_SCHNELL = replace(
     FLUX_DEV,
     id="flux-schnell",
     name="FLUX.1 schnell",
+    work=69.5e12,
     # A config that is silent means False.
     detect=(KeyCondition(part="transformer", key="guidance_embeds", among=(False,)),),
     signs=replace(

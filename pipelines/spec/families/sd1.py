@@ -77,6 +77,7 @@ SD1 = Family(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=20, guidance_scale=7.0),
     size=Size(width=512, height=512),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=512),
+    work=0.80e12,
     supports=frozenset(
         {
             Feature.NEGATIVE_PROMPT,

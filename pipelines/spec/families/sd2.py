@@ -69,5 +69,6 @@ SD2 = replace(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=7.5),
     size=Size(width=768, height=768),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=768),
+    work=2.15e12,
     file_parts={**LDM_PARTS, "text_encoder": open_clip("cond_stage_model.model.", "CLIPTextModel", "clip_h")},
 )

@@ -93,6 +93,7 @@ SDXL = Family(
     sampling=Sampling(scheduler="dpmpp_2m_karras", num_inference_steps=25, guidance_scale=6.0),
     size=Size(width=1024, height=1024),
     sizes=SizeRule(step=8, minimum=64, maximum=2048, native=1024),
+    work=6.76e12,
     supports=frozenset(
         {
             Feature.NEGATIVE_PROMPT,

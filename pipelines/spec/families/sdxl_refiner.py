@@ -15,6 +15,7 @@ from pipelines.spec.families.unet_layers import FIRST, LABEL, VIDEO, context, lo
 SDXL_REFINER = replace(
     SDXL,
     id="sdxl-refiner",
+    work=7.29e12,
     name="SDXL refiner",
     classes=frozenset({"StableDiffusionXLImg2ImgPipeline"}),
     detect=(

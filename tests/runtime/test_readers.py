@@ -1,0 +1,193 @@
+"""Text encoders on a device of their own: the same picture, nothing of them on the card, and what a full one does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.library.folders import demo_root
+from pipelines.library.models import scan
+from pipelines.runtime.card import card
+from pipelines.runtime.components import PartKey
+from pipelines.runtime.compute import Compute
+from pipelines.runtime.device import bytes_of
+from pipelines.runtime.engine import Engine
+from pipelines.runtime.outlook import budget_of
+from pipelines.runtime.part_plan import PartPlan
+from pipelines.runtime.placement import MARGIN, Budget, Reading, Rung, Stage, plan
+from pipelines.runtime.placement_words import place_words, words
+from pipelines.runtime.text.prompts import PromptEncoder
+from pipelines.spec.events import ImageSaved
+from pipelines.spec.memory import IN_RAM, Holder, Memory, Room
+from pipelines.spec.request import LoraInput
+from tests.runtime.conftest import options, run
+from tests.runtime.fake_card import FakeCard, counting, counting_weights
+from tests.runtime.test_fits import job_for
+
+ROOMY = 2**32
+
+
+@pytest.fixture(scope="module")
+def records():
+    return {record.id: record for record in scan([demo_root()])}
+
+
+class Drawn:
+    """Jobs on a counted card; `readers` is None, 'cpu', or the bytes of a second card."""
+
+    def __init__(self, out, monkeypatch, jobs, readers=None, limit=ROOMY) -> None:
+        settings, self.card = options(out, dtype="float32"), FakeCard(limit)
+        own = FakeCard(readers) if isinstance(readers, int) else None
+        own = card(torch.device("cpu")) if readers == "cpu" else own
+        self.compute = Compute(settings, self.card, own)
+        self.plans, settle = [], self.compute.settle
+        monkeypatch.setattr(
+            self.compute,
+            "settle",
+            lambda job, placement: (self.plans.append(placement), settle(job, placement)),
+        )
+        self.engine = Engine(self.compute, settings)
+        self.pictures, self.marks = [], []
+        monkeypatch.setattr(self.compute, "load_all", counting_weights(self.compute, self.card))
+        with counting(self.card.memory, monkeypatch, encode=readers is None):
+            for job in jobs:
+                for event in run(self.engine, job):
+                    if isinstance(event, ImageSaved):
+                        self.pictures.append(Image.open(event.path).tobytes())
+                        self.marks.append(event.marks)
+
+    def encoders(self) -> dict[PartKey, object]:
+        parts = self.compute.store.parts()
+        return {key: part for key, part in parts if "text_encoder" in key.folder}
+
+
+@pytest.fixture
+def draw(torch_engine, out, monkeypatch):
+    return lambda *jobs, **more: Drawn(out, monkeypatch, jobs, **more)
+
+
+@pytest.mark.parametrize("name", ["demo-sd", "demo-sdxl", "demo-flux"])
+@pytest.mark.parametrize("readers", ["cpu", ROOMY])
+def test_the_picture_is_the_same_and_the_card_has_none_of_them(draw, records, name, readers):
+    job = job_for(records[name])
+    plain, apart = draw(job), draw(job, readers=readers)
+    assert apart.pictures == plain.pictures
+    assert apart.plans[0].reading is (Reading.RAM if readers == "cpu" else Reading.CARD)
+    assert all(key.beside for key in apart.encoders())
+    size = sum(bytes_of(part) for part in apart.encoders().values())
+    assert size > 0
+    taken = plain.card.memory.ever - apart.card.memory.ever
+    assert taken == pytest.approx(size, rel=0.05), "as much is left free on the card"
+    peaks = [found.plans[0].peaks[Stage.DENOISE] for found in (plain, apart)]
+    assert peaks[0] - peaks[1] == pytest.approx(size, rel=0.05)
+    assert apart.plans[0].peak_encoders > size
+
+
+def test_they_stay_for_good_and_a_prompt_that_was_read_is_not_read_again(draw, records):
+    sd = records["demo-sd"]
+    jobs = (job_for(sd), job_for(sd, 2, "a blue square"), job_for(sd, 3))
+    found = draw(*jobs, readers="cpu")
+    plain = draw(*jobs)
+    assert found.pictures == plain.pictures
+    assert found.compute.prompts.encodes == plain.compute.prompts.encodes
+    assert found.compute.store.loads == plain.compute.store.loads, "none was read from the disk twice"
+
+
+def test_on_a_small_card_what_draws_has_it_for_itself(draw, records):
+    """The plan that has the encoders apart keeps the denoiser where it is; without, parts take turns."""
+    job = job_for(records["demo-flux"])
+    roomy = draw(job, readers="cpu")
+    limit = max(roomy.plans[0].peaks.values())
+    apart, plain = (draw(job, readers=readers, limit=limit) for readers in ("cpu", None))
+    assert apart.plans[0].rung is Rung.RESIDENT
+    assert plain.plans[0].rung > Rung.RESIDENT
+    assert apart.pictures == plain.pictures == roomy.pictures
+
+
+def test_a_lora_of_the_text_encoders_is_worn_there(draw, records):
+    lora = records["demo-sd-neon"]
+    used = (LoraInput(model=lora.id, weight=1.0),)
+    styled = job_for(records["demo-sd"], loras=used, parts={lora.id: lora})
+    plain = job_for(records["demo-sd"], 2)
+    assert draw(styled, plain, readers="cpu").pictures == draw(styled, plain).pictures
+
+
+@pytest.mark.parametrize("when", ["loading", "reading"])
+def test_a_second_card_that_is_full_after_all_leaves_it_to_the_processor(draw, records, when, monkeypatch):
+    """Same seed, same picture, told beside it; the first card is not planned smaller for it."""
+    job = job_for(records["demo-sd"])
+    plain = draw(job)
+    failed = []
+
+    def full(original, is_theirs):
+        def working(self, *given, **named):
+            if is_theirs(self) and not failed:
+                failed.append(True)
+                raise torch.OutOfMemoryError("CUDA out of memory on GPU 1")
+            return original(self, *given, **named)
+
+        return working
+
+    if when == "loading":
+        monkeypatch.setattr(PartPlan, "load", full(PartPlan.load, lambda part: part.key.beside))
+    else:
+        monkeypatch.setattr(PromptEncoder, "_encode", full(PromptEncoder._encode, lambda _: True))
+    found = draw(job, readers=ROOMY)
+    assert failed
+    assert [each.reading for each in found.plans] == [Reading.CARD, Reading.RAM]
+    assert found.plans[0].rung is found.plans[1].rung is Rung.RESIDENT
+    assert found.pictures == plain.pictures
+    assert any("computed by the processor" in mark for mark in found.marks[0])
+    assert {key.device for key in found.encoders()} == {"cpu"}
+
+
+def test_a_second_card_that_is_too_small_is_not_even_tried(draw, records):
+    found = draw(job_for(records["demo-sd"]), readers=1000)
+    assert [each.reading for each in found.plans] == [Reading.RAM]
+
+
+def asked(draw, records, **changes):
+    """The plan of a picture by the engine's own sizes, with another budget."""
+    sizes, budget, shape, activations = draw(job_for(records["demo-flux"])).plans[0].asked
+    return plan(sizes, replace(budget, **changes), shape, activations)
+
+
+def test_the_words_of_a_plan_say_where_they_are(draw, records):
+    card, ram = (asked(draw, records, encoders=size) for size in (ROOMY, 0))
+    assert "text encoders stay on a device of their own, where they take" in words(card)
+    assert "text encoders are computed by the processor, in RAM; the rest stays on the card" in words(ram)
+    told = [place_words(place, card) for place in card.parts if place.stage is Stage.ENCODE]
+    assert set(told) == {"on a device of its own"}
+    assert ram.peak_ram >= ram.peak_encoders
+    assert card.peak_ram == 0
+
+
+def test_where_ram_is_too_small_for_them_they_share_the_card_again(draw, records):
+    assert asked(draw, records, encoders=0, ram=1000).reading is Reading.HERE
+
+
+def test_a_processor_that_draws_has_no_second_device(draw, records):
+    assert asked(draw, records, device=False, encoders=0).reading is Reading.HERE
+
+
+def test_the_window_plans_for_the_room_that_they_have():
+    room = Room(total=8 * 10**9, free=5 * 10**9)
+    held = Holder(name="T5", size_bytes=2 * 10**9, beside=True)
+    memory = Memory(ram=room, card=room, encoders=room, holders=(held,))
+    budget = budget_of(memory)
+    assert budget.encoders == 7 * 10**9 - MARGIN
+    assert budget.vram == 5 * 10**9 - MARGIN, "what lies there is not on the card"
+    assert budget.ram == 5 * 10**9
+    assert budget_of(replace(memory, encoders=IN_RAM)).encoders == 0
+    assert budget_of(replace(memory, encoders=None)).encoders is None
+    assert budget_of(replace(memory, card=None)) == Budget(vram=0, ram=budget.ram, device=False)
+
+
+def test_the_engine_tells_the_window_of_their_memory(draw, records):
+    assert draw(job_for(records["demo-sd"])).engine.memory().encoders is None
+    told = draw(job_for(records["demo-sd"]), readers="cpu").engine.memory()
+    assert told.encoders == IN_RAM
+    assert not any(holder.beside for holder in told.holders), "in RAM as other things are"
