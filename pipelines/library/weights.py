@@ -46,8 +46,8 @@ def sizes_of(
 ) -> Sizes:
     """Of the models that draw a picture, one after the other, and of the LoRAs and ControlNets beside them.
 
-    `itemsize` are the bytes of a number that the device computes with; `upcast`: a VAE decodes in twice as many;
-    `weights` as in `GenerationRequest`.
+    `itemsize` are the bytes of a number that the device computes with; `weights` as in `GenerationRequest`. `upcast`: a
+    VAE decodes in twice as many bytes, beside those that it came in.
     Raises ModelError with the path for what is gone, damaged or incomplete.
     """
     records = [*records]
@@ -61,14 +61,20 @@ def sizes_of(
             if part == family.denoiser:
                 denoisers.append(network)
             elif part == "vae":
-                vae = max(vae, network.size_bytes * (2 if upcast else 1))
+                vae = max(vae, network.size_bytes * (3 if upcast else 1))
             else:
                 encoders.append(network)
     added = [*added]
-    beside = sum(_file_bytes(record) for record in added) + _weighed(added, itemsize)
+    kept = sum(_file_bytes(record) for record in added if record.kind is not Kind.CONTROLNET)
+    kept += _weighed(added, itemsize)
+    nets = sum(_file_bytes(record) for record in added if record.kind is Kind.CONTROLNET)
+    eyes = [
+        _of_folder(Path(record.image_encoder), itemsize, None) for record in added if record.image_encoder
+    ]
     own = sum(network.size_bytes for network in (*encoders, *denoisers))
     return Sizes(
-        encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=beside,
+        encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=kept + nets, kept=kept,
+        seeing=max((sum(eye.values()) for eye in eyes), default=0),
         merged=0 if packed else min(own, _changed(added, itemsize)),
     )  # fmt: skip
 

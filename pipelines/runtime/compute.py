@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from pipelines.runtime.loader import Loader, Model, network_plan
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.meter import Meter
 from pipelines.runtime.pace import Pace
-from pipelines.runtime.part_plan import guarded
+from pipelines.runtime.part_plan import PartPlan, guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
 from pipelines.runtime.placement import Budget, Placement, Reading, Stage, stage_of
 from pipelines.runtime.preflight import NOTHING, preflight
@@ -218,9 +219,28 @@ class Compute:
         Where the refiner is the very same model it can't be without.
         """
         base, family = models[0], parts[0].family
-        work = Work(job, family, self.store, self.card.device, base.dtype, meter)
+        beside, asked = partial(self._beside, meter), partial(self._asked, meter)
+        work = Work(job, family, self.store, self.card.device, base.dtype, beside, asked)
         with repeating(self._options.deterministic), conditioned(CONDITIONERS, work, base) as changed:
             yield tuple(changed if model.keys == base.keys else model for model in models)
+
+    def _beside(self, meter: Meter, plan: PartPlan) -> Any:
+        """It waits in RAM where the denoiser does."""
+        _, network = plan.load(self.store, meter, self._loader.lands)
+        if self.stages.waits_in_ram:
+            self._house(network)
+        return network
+
+    @contextmanager
+    def _asked(self, meter: Meter, plan: PartPlan) -> Iterator[Any]:
+        """It waits in RAM, wherever the model is: once a job is too seldom to take memory of a card."""
+        if not self.card.apart:
+            yield plan.load(self.store, meter)[1]
+            return
+        _, network = plan.load(self.store, meter, torch.device("cpu"))
+        self._house(network)
+        with self.stages.asking(network):
+            yield network
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
         """Reads the prompt of each role with its model."""

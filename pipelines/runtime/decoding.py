@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -16,6 +16,7 @@ from pipelines.spec.families.base import LatentFormat
 from pipelines.spec.job import Job
 
 Note = Callable[[str], None]
+Found = TypeVar("Found")
 
 TILED = "Not enough memory for the whole picture at once; it is decoded in tiles."
 AGAIN = "The VAE gave invalid numbers at half precision; it decodes again at full precision (float32)."
@@ -56,15 +57,20 @@ def encode(pipe: Any, pixels: torch.Tensor, latent: LatentFormat) -> torch.Tenso
     wide = latent.upcast and vae.config.get("force_upcast", False) and vae.dtype is torch.float16
     with torch.no_grad(), _at(vae, torch.float32 if wide else vae.dtype):
         pixels = pixels.to(vae.device, vae.dtype)
-        try:
-            found = vae.encode(pixels).latent_dist.mode()
-        except Exception as error:
-            if not devices.is_out_of_memory(error):
-                raise
-            devices.forget_frames(error)
-            with _in_tiles(vae):
-                found = vae.encode(pixels).latent_dist.mode()
+        found = with_room(vae, lambda: vae.encode(pixels).latent_dist.mode())
     return _as_trained(vae, found.float())
+
+
+def with_room(vae: Any, encode: Callable[[], Found]) -> Found:
+    """What `encode` answers; in tiles where memory is too small for the whole picture at once."""
+    try:
+        return encode()
+    except Exception as error:
+        if not devices.is_out_of_memory(error):
+            raise
+        devices.forget_frames(error)
+    with _in_tiles(vae):
+        return encode()
 
 
 def _as_trained(vae: Any, latents: torch.Tensor) -> torch.Tensor:

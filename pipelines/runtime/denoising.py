@@ -66,6 +66,7 @@ class Denoising:
 
             def before(phase: Phase) -> None:
                 quick.close()  # what the phase before had
+                quick.enter_context(given.stages.seeing(phase))
                 given.stages.drawing(phase)
                 self._quicken(quick, phase, given)
                 self._card.mark()

@@ -73,9 +73,15 @@ def _changes(placement: Placement, bits: int, step: int) -> Iterator[tuple[Chang
         for name, fewer in packed:
             yield replace(change, weights=name), fewer, pixels
     if sizes.added:
-        yield Change(bare=True), replace(sizes, added=0), shape
+        alone = replace(shape, controls=0)
+        yield Change(bare=True), _bare(sizes), alone
         for name, fewer in packed:
-            yield Change(bare=True, weights=name), replace(fewer, added=0), shape
+            yield Change(bare=True, weights=name), _bare(fewer), alone
+
+
+def _bare(sizes: Sizes) -> Sizes:
+    """Without what is added to the model."""
+    return replace(sizes, added=0, kept=0, seeing=0)
 
 
 def _smaller(placement: Placement, factor: float, step: int) -> tuple[Change, Sizes, Shape]:

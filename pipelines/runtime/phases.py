@@ -69,6 +69,12 @@ class Phase:
         return getattr(self.pipe, self.family.denoiser)
 
     @property
+    def beside(self) -> tuple[Any, ...]:
+        """ControlNets."""
+        controlnet = getattr(self.pipe, "controlnet", None)
+        return () if controlnet is None else tuple(getattr(controlnet, "nets", (controlnet,)))
+
+    @property
     def networks(self) -> tuple[Any, ...]:
         """All that is asked in a step, in its order."""
         controlnet = getattr(self.pipe, "controlnet", None)

@@ -185,10 +185,15 @@ class _Way:
     afresh: bool = False
     reading: Reading = Reading.HERE
 
-    def beside(self, sizes: Sizes, device: bool) -> int:
-        """Bytes beside a denoiser. A part with a home in RAM is changed where it lies, without a copy."""
-        copies = not self.afresh and (not device or self.rung is Rung.RESIDENT)
-        return sizes.added + (sizes.merged if copies else 0)
+    def beside(self, sizes: Sizes, device: bool) -> tuple[int, int]:
+        """Bytes beside a denoiser, and those of them that are there in all stages.
+
+        A part with a home in RAM is changed where it lies, without a copy. A processor keeps what it has read.
+        """
+        if self.rung is Rung.RESIDENT or not device:
+            own = sizes.added + (0 if self.afresh else sizes.merged) + (0 if device else sizes.seeing)
+            return own, own
+        return sizes.added, sizes.kept
 
 
 def _ways(device: bool, merged: bool) -> Iterator[_Way]:
@@ -219,7 +224,10 @@ def _placed(
     here = replace(sizes, encoders=()) if away else sizes
     parts = tuple(_parts(way, here, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
     beside = way.beside(sizes, budget.device)
-    peaks = {stage: needs[stage] + _lying(parts, stage, beside, budget.device) for stage in Stage}
+    lying = {stage: _lying(parts, stage, beside, budget.device) for stage in Stage}
+    if budget.device and sizes.seeing:
+        lying[Stage.ENCODE] = max(lying[Stage.ENCODE], _asking(parts, sizes, beside[1]))
+    peaks = {stage: needs[stage] + lying[stage] for stage in Stage}
     waiting = _waiting(way, here, parts) if budget.device else 0
     encoders = sum(place.size_bytes for place in away)
     if away:
@@ -271,7 +279,7 @@ def _parts(way: _Way, sizes: Sizes, room: Mapping[Stage, int], budget: Budget) -
     for network in sizes.encoders:
         always = way.rung is Rung.RESIDENT
         others = sum(n.size_bytes for n in sizes.encoders if n.model == network.model and n is not network)
-        free = room[Stage.ENCODE] - others if way.rung >= Rung.STAGES and budget.device else None
+        free = room[Stage.ENCODE] - others - sizes.kept if way.rung >= Rung.STAGES and budget.device else None
         yield _place(network, Stage.ENCODE, always, free, 1.0)  # each prompt once: no step's time is known
     for network in sizes.denoisers:
         always = way.rung <= Rung.ENCODERS_LEAVE
@@ -306,8 +314,12 @@ def _blocks(sizes: Sizes, place: Place) -> int:
     return len(next(networks).blocks)
 
 
-def _lying(parts: tuple[Place, ...], stage: Stage, added: int, device: bool) -> int:
-    """Bytes of weights on the device in a stage: what is there always, and the stage's own parts, model by model."""
+def _lying(parts: tuple[Place, ...], stage: Stage, beside: tuple[int, int], device: bool) -> int:
+    """Bytes of weights on the device in a stage: what is there always, and the stage's own parts, model by model.
+
+    `beside` is what is added to a denoiser, and how much of it does not leave.
+    """
+    added, kept = beside
     always = sum(part.on_device for part in parts if part.always)
     visits = dict[str, int]()
     for part in parts:
@@ -318,8 +330,14 @@ def _lying(parts: tuple[Place, ...], stage: Stage, added: int, device: bool) -> 
     own = max(visits.values(), default=0) if turns else sum(visits.values())
     stays_for_all = any(part.always for part in parts if part.stage is Stage.DENOISE)
     if stage is Stage.ENCODE and stays_for_all and own:
-        return own  # a new prompt sends the others to RAM for as long as it is read
-    return always + own + (added if stage is Stage.DENOISE or stays_for_all else 0)
+        return own + kept  # a new prompt sends the others to RAM for as long as it is read
+    return always + own + (added if stage is Stage.DENOISE or stays_for_all else kept)
+
+
+def _asking(parts: tuple[Place, ...], sizes: Sizes, kept: int) -> int:
+    """As `_lying`, while an image encoder is asked: what can leave does so."""
+    resident = all(part.always for part in parts)
+    return (sum(part.on_device for part in parts) if resident else 0) + sizes.seeing + kept
 
 
 def _waiting(way: _Way, sizes: Sizes, parts: tuple[Place, ...]) -> int:
@@ -327,7 +345,8 @@ def _waiting(way: _Way, sizes: Sizes, parts: tuple[Place, ...]) -> int:
     if way.rung is Rung.RESIDENT:
         return 0
     encoders = 0 if way.from_file else sum(network.size_bytes for network in sizes.encoders)
-    return encoders + sum(part.size_bytes for part in parts if part.stage is not Stage.ENCODE) + 64 * MIB
+    others = sum(part.size_bytes for part in parts if part.stage is not Stage.ENCODE)
+    return encoders + others + sizes.added - sizes.kept + sizes.seeing + 64 * MIB
 
 
 def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
@@ -340,8 +359,9 @@ def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
     encoders = () if way.reading is Reading.RAM else sizes.encoders
     for stage, networks in ((Stage.ENCODE, encoders), (Stage.DENOISE, sizes.denoisers)):
         models = {network.model for network in networks}
-        most[stage] += sizes.added if stage is Stage.DENOISE else 0
-        most[stage] += max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)
+        most[stage] += sizes.added if stage is Stage.DENOISE else sizes.kept
+        own = max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)
+        most[stage] += max(own, sizes.seeing if stage is Stage.ENCODE else 0)
     placed = _placed(way, asked, most)
     assert placed is not None
     return replace(placed, rung=Rung.NONE)

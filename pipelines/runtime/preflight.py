@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from pipelines.library import weights
-from pipelines.runtime.activations import FLUX, UNET, Linear
+from pipelines.runtime.activations import FLUX, SDXL, UNET, Linear
 from pipelines.runtime.copy_ratio import Known, copy_ratio
 from pipelines.runtime.fitted import Fitted
 from pipelines.runtime.placement import Budget, Placement, plan
 from pipelines.spec.families import by_id
-from pipelines.spec.families.base import Family
+from pipelines.spec.families.base import Family, TextScheme
 from pipelines.spec.job import Job
 from pipelines.spec.measured import Measured
 from pipelines.spec.record import Kind, ModelRecord
@@ -61,7 +61,8 @@ def preflight(
 
 def base_of(family: Family) -> Linear:
     """The model of activations before anything was measured."""
-    return FLUX if family.latent.patch > 1 else UNET
+    rows = {TextScheme.CLIP: UNET, TextScheme.CLIP_CLIP: SDXL, TextScheme.CLIP_T5: FLUX}
+    return rows[family.text]
 
 
 def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
@@ -70,6 +71,7 @@ def _shape(job: Job, family: Family, itemsize: int, upcast: bool) -> Shape:
         height=job.request.size.height,
         branches=2 if family.cfg_scale(job.request) > 1 else 1,
         tokens=family.max_sequence_length,
+        controls=sum(1 for control in job.request.controls if control.weight),
         itemsize=itemsize,
         vae_itemsize=4 if upcast else itemsize,
     )

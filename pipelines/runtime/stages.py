@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 
 from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.components import ComponentStore
+from pipelines.runtime.control_latents import seen, sees_latents
 from pipelines.runtime.loader import Model
 from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.low_rank import NONE, Adapter
@@ -64,11 +66,31 @@ class Stages:
             for source in sources:
                 self._forget(source.model, [p.name for p in self._places(Stage.ENCODE, source.model.record)])
 
+    @contextmanager
+    def seeing(self, phase: Phase) -> Iterator[None]:
+        """Before `drawing`, and for as long as it draws: the VAE sees what the phase wants latents of."""
+        if not sees_latents(phase) or not self._lodging.has(phase.pipe.vae):
+            yield
+            return
+        self._bring_vae(phase)
+        with seen(phase):
+            yield
+
     def drawing(self, phase: Phase) -> None:
         """The denoiser of `phase` is to work."""
         places = self._places(Stage.DENOISE, phase.record.id)
-        self._bring({getattr(phase.pipe, place.name): place for place in places})
+        beside = {net: self._whole(net, places) for net in phase.beside if self._lodging.has(net)}
+        self._bring({**{getattr(phase.pipe, place.name): place for place in places}, **beside})
         self._settle({phase.denoiser: phase.adapter})
+
+    @contextmanager
+    def asking(self, network: nn.Module) -> Iterator[None]:
+        """A network beside the model is to be asked, before the prompt is read; it has a home in RAM."""
+        self._bring({network: self._whole(network, ())})
+        try:
+            yield
+        finally:
+            self._lodging.leave(network)
 
     def decoding(self, phases: Sequence[Phase], sources: Sequence[Source]) -> None:
         """The VAE of the last phase is to work; the denoisers have done their part of this picture."""
@@ -78,8 +100,18 @@ class Stages:
                 setattr(phase.pipe, phase.family.denoiser, None)
             for source in sources:
                 self._forget(source.model, [source.role.family.denoiser])
+        self._bring_vae(phases[-1])
+
+    def _bring_vae(self, phase: Phase) -> None:
         (place,) = (place for place in self.placement.parts if place.stage is Stage.DECODE)
-        self._bring({phases[-1].pipe.vae: place})
+        self._bring({phase.pipe.vae: place})
+
+    def _whole(self, network: nn.Module, with_: Sequence[Place]) -> Place:
+        """On the device when these are; where there are none, to be asked at once."""
+        size, _ = self._lodging.lies(network) or (0, 0)
+        stage = with_[0].stage if with_ else Stage.ENCODE
+        always = any(place.always for place in with_)
+        return Place(name="beside", model="", stage=stage, size_bytes=size, stays=size, always=always)
 
     def _settle(self, adapters: Mapping[nn.Module, Adapter]) -> None:
         for part, adapter in adapters.items():

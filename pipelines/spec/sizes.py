@@ -33,22 +33,26 @@ class Network:
 class Sizes:
     """Bytes as they lie in memory. `denoisers` one after the other, such as a base and its refiner.
 
-    `added` is what lies beside a denoiser while it works: LoRAs and ControlNets. `merged` are the weights that LoRAs
-    change, where those lie a second time. `widened`: how many times as much text encoders take where the processor
-    computes them.
+    `added` is what lies beside a denoiser while it works: LoRAs, ControlNets and IP-Adapters; `kept` so much of it lies
+    there in all other stages too. `seeing` is the largest image encoder, which is asked once before a prompt is read.
+    `merged` are the weights that LoRAs change, where those lie a second time. `widened`: how many times as much text
+    encoders take where the processor computes them.
     """
 
     encoders: tuple[Network, ...]
     denoisers: tuple[Network, ...]
     vae: int
     added: int = 0
+    kept: int = 0
+    seeing: int = 0
     merged: int = 0
     widened: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What is drawn: pixels, how often the denoiser is asked in one pass (2 with a negative prompt), tokens of text.
+    """What is drawn: pixels, how often the denoiser is asked in one pass (2 with a negative prompt), tokens of text,
+    and how many ControlNets are asked with it.
 
     `itemsize` are the bytes of a number that the networks compute with, `vae_itemsize` those of the VAE.
     """
@@ -57,6 +61,7 @@ class Shape:
     height: int
     branches: int = 1
     tokens: int = 77
+    controls: int = 0
     itemsize: int = 2
     vae_itemsize: int = 2
 

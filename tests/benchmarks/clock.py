@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from pipelines.runtime.activations import FLUX, UNET, Linear
+from pipelines.runtime.activations import FLUX, SDXL, Linear
 from pipelines.runtime.placement import Budget, Stage, plan
 from pipelines.runtime.schedule import schedule
 from pipelines.spec.blocks import Block
@@ -60,7 +60,7 @@ _TWICE = Shape(width=1024, height=1024, branches=2)
 CASES = (
     Case("flux", "transformer", "bf16", Shape(width=1024, height=1024, tokens=512), FLUX),
     Case("flux", "transformer", "fp8", Shape(width=1024, height=1024, tokens=512), FLUX),
-    Case("sdxl", "unet", "bf16", _TWICE, UNET),
+    Case("sdxl", "unet", "bf16", _TWICE, SDXL),
 )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipelines.runtime.activations import FLUX, UNET, Linear
+from pipelines.runtime.activations import FLUX, SDXL, UNET, Linear
 from pipelines.runtime.movers import mover
 from pipelines.runtime.placement import Budget, Place, Placement, Stage, plan
 from pipelines.runtime.precision import Precision, settle
@@ -129,7 +129,7 @@ def placement_for(home: Home, trial: Trial) -> Placement:
     network = Network(name=trial.part, blocks=blocks, rest=home.rest.buffer.numel())
     branches = 1 if trial.model == "flux" else 2
     shape = Shape(width=trial.side, height=trial.side, branches=branches, tokens=trial.tokens)
-    activations: Linear = FLUX if trial.model == "flux" else UNET
+    activations: Linear = {"flux": FLUX, "sdxl": SDXL}.get(trial.model, UNET)
     budget = Budget.of_card(int(trial.card_gib * GIB), RAM)
     if trial.tiny:
         activations = replace(activations, workspace=0, token=0, pixel=0)

@@ -54,7 +54,11 @@ def drawn(
     compute._usage.seen = seen
     settle, placed = compute.settle, list[Any]()
     with pytest.MonkeyPatch.context() as patch, counting(card.memory, patch, decode):
-        for kind in ("UNET", "FLUX"):  # no library takes memory for itself on a card that does not exist
+        for kind in (
+            "UNET",
+            "SDXL",
+            "FLUX",
+        ):  # no library takes memory for itself on a card that does not exist
             patch.setattr(preflight, kind, replace(getattr(preflight, kind), workspace=0))
         patch.setattr(compute, "settle", lambda job, place: (placed.append(place), settle(job, place))[1])
         patch.setattr(compute, "load_all", counting_weights(compute, card))

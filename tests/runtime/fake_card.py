@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from pipelines.runtime import decoding, sampling
@@ -30,6 +29,7 @@ class Memory:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = self.most = self.ever = 0
+        self.homes: set[int] = set()  # addresses of the buffers in RAM in which weights wait
 
     def take(self, tensor: torch.Tensor) -> torch.Tensor:
         """Counted until nobody holds its storage any more."""
@@ -46,20 +46,37 @@ class Memory:
         self.used -= size
 
 
-class _Counted(TorchDispatchMode):
-    """Every new storage is the card's."""
+class Counted(TorchDispatchMode):
+    """Every new storage is the card's. What waits in RAM can be copied, but a card cannot compute with it."""
 
     def __init__(self, memory: Memory) -> None:
         super().__init__()
         self._memory = memory
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {_address(t) for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        found = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(found):
-            if isinstance(tensor, torch.Tensor) and _address(tensor) not in known:
+        kwargs = kwargs or {}
+        known = {_address(tensor) for tensor in _tensors((*args, *kwargs.values()))}
+        if not known.isdisjoint(self._memory.homes) and not _is_copy_or_view(func):
+            raise RuntimeError(f"{func} was asked of the card for weights that are in RAM")
+        found = func(*args, **kwargs)
+        for tensor in _tensors((found,)):
+            if _address(tensor) not in known:
                 self._memory.take(tensor)
         return found
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+    """Also in lists. torch's own walk through arguments takes most of the time of a step of a large network."""
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _is_copy_or_view(func: Any) -> bool:
+    copies = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
+    return func in copies or any(result.alias_info for result in func._schema.returns)
 
 
 def _address(tensor: torch.Tensor) -> int:
@@ -70,6 +87,15 @@ class CountingMover(InRam):
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self.copied = 0
+
+    def host(self, size: int) -> torch.Tensor:
+        """Known for as long as it is there: its address is another tensor's afterwards."""
+        buffer = super().host(size)
+        if size:
+            address = _address(buffer)
+            self._memory.homes.add(address)
+            weakref.finalize(buffer.untyped_storage(), self._memory.homes.discard, address)
+        return buffer
 
     def room(self, size: int) -> torch.Tensor:
         return self._memory.take(super().room(size))
@@ -108,7 +134,7 @@ def counting(
 
     def counted(work: Callable[..., Any]) -> Callable[..., Any]:
         def working(*args: Any, **kwargs: Any) -> Any:
-            with _Counted(memory):
+            with Counted(memory):
                 return work(*args, **kwargs)
 
         return working

@@ -20,7 +20,16 @@ from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.measured import Measured
 from pipelines.spec.record import ModelRecord
-from pipelines.spec.request import GenerationRequest, LoraInput, Prompt, Refiner, Sampling, Size
+from pipelines.spec.request import (
+    ControlInput,
+    GenerationRequest,
+    IpAdapterInput,
+    LoraInput,
+    Prompt,
+    Refiner,
+    Sampling,
+    Size,
+)
 from tests.runtime.conftest import options, run
 from tests.runtime.fake_card import FakeCard, counting, counting_weights
 
@@ -37,8 +46,8 @@ def records() -> dict[str, ModelRecord]:
 @pytest.fixture(autouse=True)
 def no_workspace(monkeypatch):
     """No library takes memory for itself on a card that does not exist."""
-    monkeypatch.setattr(preflight, "UNET", replace(preflight.UNET, workspace=0))
-    monkeypatch.setattr(preflight, "FLUX", replace(preflight.FLUX, workspace=0))
+    for kind in ("UNET", "SDXL", "FLUX"):
+        monkeypatch.setattr(preflight, kind, replace(getattr(preflight, kind), workspace=0))
 
 
 def job_for(record: ModelRecord, number: int = 1, text: str = "a red circle", count: int = 1, **more) -> Job:
@@ -240,6 +249,28 @@ def test_loras_draw_the_same_on_every_card(draw, records, name, loras, weights):
     assert found & {Rung.ENCODERS_LEAVE, Rung.STAGES}
     # In 8 bits so little is left of the weights that none of them needs to stream.
     assert weights or found & {Rung.PARTIAL, Rung.STREAMED}
+
+
+def test_what_is_asked_beside_the_denoiser_is_on_the_card_when_that_is(draw, records, tmp_path):
+    """A ControlNet, and an image encoder, which is asked once and goes home."""
+    Image.new("RGB", (64, 64), "red").save(picture := tmp_path / "red.png")
+    net, eye = records["demo-sd-canny"], records["demo-sd-ip-adapter"]
+    job = job_for(
+        records["demo-sd"], parts={net.id: net, eye.id: eye},
+        controls=(ControlInput(model=net.id, path=str(picture)),),
+        ip_adapters=(IpAdapterInput(model=eye.id, path=str(picture)),),
+    )  # fmt: skip
+    roomy = draw(job, decoding=False)
+    small = draw(job, limit=int(0.7 * roomy.takes(job)), decoding=False)
+    assert small.error is None
+    assert small.pictures == roomy.pictures
+    assert small.rungs[0] >= Rung.STAGES
+    assert {type(part).__name__ for _, part in small.engine.compute.store.parts()} >= {
+        "ControlNetModel", "CLIPVisionModelWithProjection",
+    }  # fmt: skip
+    for _, part in small.engine.compute.store.parts():
+        if type(part).__name__ in ("ControlNetModel", "CLIPVisionModelWithProjection"):
+            assert small.engine.compute.lodging.lies(part)[1] == 0, "it went home"
 
 
 def test_a_card_that_others_fill_meanwhile_draws_the_same_with_a_lora(draw, records, monkeypatch):

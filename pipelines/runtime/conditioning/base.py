@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from pipelines.runtime.components import ComponentStore
 from pipelines.runtime.loader import Model
-from pipelines.runtime.meter import Meter
+from pipelines.runtime.part_plan import PartPlan
 from pipelines.spec.families.base import Family
 from pipelines.spec.job import Job
 from pipelines.spec.request import GenerationRequest
@@ -19,8 +19,10 @@ from pipelines.spec.request import GenerationRequest
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a conditioner may need. `family` is the model's; `store` keeps what it has read for the next job,
-    and `meter` hears how much it reads.
+    """What a conditioner may need. `family` is the model's; `store` keeps what it has read for the next job.
+
+    `beside` answers a network that the denoiser is asked with, which lies on the device when that does; `asked` one
+    that is asked here and now, and lies there while the context lasts.
     """
 
     job: Job
@@ -28,7 +30,8 @@ class Work:
     store: ComponentStore
     device: torch.device
     dtype: torch.dtype
-    meter: Meter
+    beside: Callable[[PartPlan], Any]
+    asked: Callable[[PartPlan], AbstractContextManager[Any]]
 
 
 class Conditioner(Protocol):

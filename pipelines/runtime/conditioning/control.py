@@ -64,8 +64,7 @@ def control_picture(control: ControlInput, size: Size, field: str) -> Image.Imag
 
 def _net(work: Work, control: ControlInput) -> Any:
     path, family = _place(work.job, control)
-    plan = network_plan(path, work.dtype, work.device, family)
-    return plan.load(work.store, work.meter)[1]
+    return work.beside(network_plan(path, work.dtype, work.device, family))
 
 
 def _call(controls: list[ControlInput], pictures: list[Image.Image], image: str) -> Mapping[str, Any]:

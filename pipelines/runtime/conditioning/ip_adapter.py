@@ -22,6 +22,7 @@ from pipelines.runtime import device as devices
 from pipelines.runtime.conditioning import tensors
 from pipelines.runtime.conditioning.base import Work
 from pipelines.runtime.loader import Model, network_plan
+from pipelines.runtime.part_plan import PartPlan
 from pipelines.spec.errors import ModelError
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
@@ -51,11 +52,10 @@ def applied(work: Work, model: Model) -> Iterator[Model]:
     states = [tensors.kept(record, work, lambda record=record: _read(record, work)) for record in records]
     unet = getattr(model, work.family.denoiser)
     projections = [_projection(unet, *each, work) for each in zip(records, states, strict=True)]
-    encoders = [_encoder(record, work) for record in records]
-    embeds = [
-        _embeds(picture, encoder, projection, _guided(work, unet))
-        for picture, encoder, projection in zip(pictures, encoders, projections, strict=True)
-    ]
+    embeds = list[torch.Tensor]()
+    for picture, record, projection in zip(pictures, records, projections, strict=True):
+        with work.asked(_encoder(record, work)) as encoder:
+            embeds.append(_embeds(picture, encoder, projection, _guided(work, unet)))
     work.job.check()
     with _attending(unet, states, [float(given.scale) for _, given in used], projections):
         yield replace(model, always={**model.always, "ip_adapter_image_embeds": embeds})
@@ -103,9 +103,8 @@ def _expected(unet: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _encoder(record: ModelRecord, work: Work) -> Any:
-    plan = network_plan(Path(record.image_encoder), work.dtype, work.device)
-    return plan.load(work.store, work.meter)[1]
+def _encoder(record: ModelRecord, work: Work) -> PartPlan:
+    return network_plan(Path(record.image_encoder), work.dtype, work.device)
 
 
 def _guided(work: Work, unet: Any) -> bool:

@@ -13,8 +13,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from pipelines.runtime import device as devices
+from pipelines.runtime.compute import Compute
 from pipelines.runtime.conditioning.control import control_picture
+from pipelines.runtime.engine import Engine
 from pipelines.runtime.latents import pack
+from pipelines.runtime.placement import Rung
 from pipelines.runtime.preprocess.canny import canny
 from pipelines.runtime.sampling import noise
 from pipelines.spec.errors import Cancelled, RequestError
@@ -25,7 +28,8 @@ from pipelines.spec.record import Kind, ModelRecord
 from pipelines.spec.request import ControlInput, GenerationRequest, LoraInput, Refiner, Size
 from tests.runtime.conditioning.add_ons import controlnet, found, peft
 from tests.runtime.conditioning.test_lora import assert_equal, drawn, state_of
-from tests.runtime.conftest import SIDE, run
+from tests.runtime.conftest import SIDE, options, run
+from tests.runtime.fake_card import FakeCard, counting
 from tests.runtime.test_families import _LENGTH, plain_call, request_of
 from tests.runtime.tiny import written
 
@@ -293,3 +297,25 @@ def test_one_of_another_family_is_refused_with_both_names(engine, records, nets,
     assert caught.value.field == "controls[0].model"
     for word in (nets["sdxl"].title, "Stable Diffusion XL", "Stable Diffusion 1.x"):
         assert word in caught.value.message
+
+
+def test_flux_sees_the_control_picture_also_where_its_vae_waits_in_ram(
+    records, nets, edges, out, monkeypatch
+):
+    """Its pipeline asks the VAE in the middle of its call, when the card belongs to the denoiser."""
+    record, net = records["flux"], nets["flux"]
+    job = job_of(asked(by_id("flux"), ControlInput(model=net.id, path=str(edges))), record, net)
+    pictures, limit = list[np.ndarray](), 2**32
+    for _ in range(2):
+        compute = Compute(settings := options(out, dtype="float32"), card := FakeCard(limit))
+        placement = compute.plan(job)
+        limit = placement.peak_vram - 1  # on the next card
+        with (
+            counting(card.memory, monkeypatch),
+            Image.open(run(Engine(compute, settings), job)[-1].path) as picture,
+        ):
+            pictures.append(np.asarray(picture))
+    assert placement.rung is not Rung.RESIDENT
+    assert (pictures[0] == pictures[1]).all()
+    vae = next(part for _, part in compute.store.parts() if type(part).__name__ == "AutoencoderKL")
+    assert "encode" not in vars(vae), "it sees again what it is shown"
