@@ -17,10 +17,11 @@ from pipelines.runtime.compute import Compute
 from pipelines.runtime.conditioning.control import control_picture
 from pipelines.runtime.engine import Engine
 from pipelines.runtime.latents import pack
-from pipelines.runtime.placement import Rung
+from pipelines.runtime.placement import Placement, Rung
 from pipelines.runtime.preprocess.canny import canny
 from pipelines.runtime.sampling import noise
 from pipelines.spec.errors import Cancelled, RequestError
+from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.families.base import Family, Task
 from pipelines.spec.job import Job
@@ -305,17 +306,20 @@ def test_flux_sees_the_control_picture_also_where_its_vae_waits_in_ram(
     """Its pipeline asks the VAE in the middle of its call, when the card belongs to the denoiser."""
     record, net = records["flux"], nets["flux"]
     job = job_of(asked(by_id("flux"), ControlInput(model=net.id, path=str(edges))), record, net)
-    pictures, limit = list[np.ndarray](), 2**32
-    for _ in range(2):
-        compute = Compute(settings := options(out, dtype="float32"), card := FakeCard(limit))
-        placement = compute.plan(job)
-        limit = placement.peak_vram - 1  # on the next card
-        with (
-            counting(card.memory, monkeypatch),
-            Image.open(run(Engine(compute, settings), job)[-1].path) as picture,
-        ):
-            pictures.append(np.asarray(picture))
+    roomy, roomy_plan, _ = _on_a_card(2**32, job, out, monkeypatch)
+    small, placement, compute = _on_a_card(roomy_plan.peak_vram - 1, job, out, monkeypatch)
+    assert roomy_plan.rung is Rung.RESIDENT
     assert placement.rung is not Rung.RESIDENT
-    assert (pictures[0] == pictures[1]).all()
+    assert (small == roomy).all()
     vae = next(part for _, part in compute.store.parts() if type(part).__name__ == "AutoencoderKL")
     assert "encode" not in vars(vae), "it sees again what it is shown"
+
+
+def _on_a_card(limit: int, job: Job, out: Path, monkeypatch) -> tuple[np.ndarray, Placement, Compute]:
+    settings, card = options(out, dtype="float32"), FakeCard(limit)
+    compute = Compute(settings, card)
+    placement = compute.plan(job)
+    with counting(card.memory, monkeypatch):
+        (saved,) = [event for event in run(Engine(compute, settings), job) if isinstance(event, ImageSaved)]
+    with Image.open(saved.path) as picture:
+        return np.asarray(picture), placement, compute
