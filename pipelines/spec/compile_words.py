@@ -1,4 +1,4 @@
 """What is said while the blocks of a denoiser are compiled, in the window and in the terminal."""
 
-COMPILING = "Compiling the blocks, once; the next pictures start at once"
+COMPILING = "Compiling, once; the next pictures start at once"
 CANCELLING = "Cancelling as soon as the compiler is done"
