@@ -4,6 +4,7 @@ A network's peak without its weights grows with the cells it computes on, as att
 backend here. The numbers are fitted to what the engine's own stages take on networks of true size, counted storage by
 storage without arithmetic (python -m tests.benchmarks.truecards --fit): 512 to 1536 pixels a side, one branch and two,
 plain and packed weights, whole and in tiles. It is a straight line within 1 %; 3 to 5 % are added, and 10 % for VAEs.
+Other numbers need another version in library/measured.py.
 
 Not counted is what the libraries of a device take for themselves: `workspace`. FLUX.1 and an SDXL branch of 1024 x 1024
 pixels are said to take 0.43 and 0.27 GiB on an L40S, with it (huggingface.co/datasets/diffusers/benchmarks).
