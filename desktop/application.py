@@ -227,7 +227,11 @@ class Application(QObject):
             self.pictures.show_last()  # instead of the word that there is no model
         if not self._restored:
             self._restored = True
-            self.session.set_request(self.settings.value.last_request or first_request(records))
+            last = self.settings.value.last_request
+            found = self.session.set_request(last or first_request(records))
+            if last is not None and found:
+                told = " ".join(sentences(problem.message, problem.hint) for problem in found)
+                self.notifications.warning(f"Some settings of the last time cannot be used now. {told}")
             self.window.panels["sampling"].set_seed_locked(self.settings.value.seed_locked)
             self._offer_unfinished()
 

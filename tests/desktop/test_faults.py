@@ -258,6 +258,16 @@ def test_d7_a_prompt_outlives_a_field_that_is_not_known_any_more(make_applicatio
     assert "speed.turbo" in application.window.banner.text()
 
 
+def test_what_the_last_time_was_drawn_with_and_is_gone_is_named(make_application, tmp_path):
+    (tmp_path / "config").mkdir()
+    last = {"model": "gone", "prompt": {"text": "do not lose me"}}
+    (tmp_path / "config" / "settings.json").write_text(json.dumps({"last_request": last}))
+    application = make_application()
+    assert application.session.request().prompt.text == "do not lose me"
+    assert application.session.request().model == "scripted"
+    assert "'gone'" in application.window.banner.text()
+
+
 def test_w1_a_thread_and_a_finaliser_may_raise(hooked, caplog, qtbot):
     thread = threading.Thread(target=boom, name="somewhere")
     thread.start()
