@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipelines.cli import output, transfer
 from pipelines.cli.models import add_models_argument, find_records
+from pipelines.library import compiled_dir
 from pipelines.library.header import WEIGHTS, read_header
 from pipelines.library.models import record_of
 from pipelines.library.walk import is_model
@@ -91,6 +92,7 @@ def _unpickle(source: Path, out: Path) -> tuple[str, ...]:
 
 
 def _convert(record: ModelRecord, out: Path, as_json: bool) -> None:
+    compiled_dir.prepare("")  # torch makes the folder while it is imported, and we compile nothing
     from pipelines.workshop.convert import convert  # torch takes seconds: only once the arguments are right
 
     with _written(out), transfer.written(record.title, as_json) as progress:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipelines.cli import output, transfer
 from pipelines.cli.models import add_models_argument, find_records
+from pipelines.library import compiled_dir
 from pipelines.library.folders import models_dir
 from pipelines.library.models import record_of
 from pipelines.spec.errors import EngineError, ModelError, RequestError
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise RequestError("out", f"there is no folder '{out.parent}'.", "Make it first.")
     if out.exists():
         raise RequestError("out", f"'{out}' is there already.", "Name another file.")
+    compiled_dir.prepare("")  # torch makes the folder while it is imported, and we compile nothing
     # torch takes seconds: only once the arguments are right
     from pipelines.workshop.quantize import quantize
     from pipelines.workshop.quantize_report import is_scorer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.cli import commands
+from pipelines.library import compiled_dir
 from pipelines.library.folders import demo_root
 from pipelines.library.reports import report_rows
 
@@ -100,3 +102,12 @@ def test_a_drive_that_takes_no_more_is_told_as_such_and_nothing_is_left(tmp_path
     assert "None" not in answer["message"]
     assert "full" in answer["hint"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_for_compiled_programs_that_cannot_be_made_stops_nothing(tmp_path, monkeypatch):
+    """Torch would fail at its import."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(compiled_dir.VARIABLE, str(tmp_path / "file" / "programs"))
+    out = tmp_path / "small.gguf"
+    assert commands.main(["quantize", "demo-sd", "--to", "int4", "--out", str(out), "--json"]) == 0
+    assert Path(os.environ[compiled_dir.VARIABLE]).is_dir()
