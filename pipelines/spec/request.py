@@ -216,7 +216,7 @@ def _read(kind: Any, data: Any, path: str, left_out: list[RequestError] | None =
         items = (_read_or_leave(arguments[0], item, f"{path}[{i}]", left_out) for i, item in enumerate(data))
         return tuple(item for item in items if item is not _LEFT)
     if dataclasses.is_dataclass(kind):
-        return _read_dataclass(kind, data, path, left_out)
+        return _read_dataclass(kind, data, path, None if kind is Size else left_out)  # half a size is none
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         data = float(data) if abs(data) <= sys.float_info.max else math.inf
     if not isinstance(data, kind) or (isinstance(data, bool) and kind is not bool):

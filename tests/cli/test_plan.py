@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from pipelines.cli.commands import main
 from pipelines.library.folders import demo_root
+from pipelines.library.header import read_header
 from pipelines.library.models import record_of
 from pipelines.library.weights import sizes_of
 from pipelines.runtime.placement import RESERVE
@@ -81,7 +83,11 @@ def test_a_request_file_and_a_lora(capsys, tmp_path):
     plain = asked(capsys, "--request", str(path), "--vram", "6GB")
     lora = asked(capsys, "--request", str(path), "--vram", "6GB", "--lora", "demo-sd-neon")
     assert plain["added"] == 0
-    assert lora["added"] == (demo_root() / "loras" / "sd-neon.safetensors").stat().st_size
+    file = demo_root() / "loras" / "sd-neon.safetensors"
+    downs = [shape for name, shape in read_header(file).shapes.items() if name.endswith("lora_A.weight")]
+    assert downs
+    # Half of it lies a second time, multiplied by the weight, in 32 bits as the model's numbers are.
+    assert lora["added"] == file.stat().st_size + 4 * sum(math.prod(shape) for shape in downs)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import QObject, QTimer, Slot
+from PySide6.QtCore import QObject, Qt, QTimer, Slot
 
 from desktop.main_window import MainWindow
 from desktop.session import Engine, Session, State
@@ -41,7 +41,8 @@ class Watch(QObject):
         self._ticker = Ticker(self)
         self._asking = QTimer(self, interval=ASK_AGAIN_MS)
         self._asking.timeout.connect(self._generate)
-        window.painted.connect(self._painted)
+        # Once that paint is through: the signal comes from the middle of it, and `startup` measures it.
+        window.painted.connect(self._painted, Qt.ConnectionType.QueuedConnection)
         self._session.stateChanged.connect(self._state_changed)
         self._session.jobEnded.connect(self._ended)
 
