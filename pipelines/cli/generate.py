@@ -357,6 +357,10 @@ class _Terminal(_Listener):
         super().hear(event)
         self._progress.show(event)
         match event:
+            case WorkerReady():
+                for problem in event.machine.problems:
+                    self._progress.clear()
+                    output.say(f"Note: {problem}")
             case ImageSaved():
                 self._progress.clear()
                 print(event.path, file=self.stdout, flush=True)

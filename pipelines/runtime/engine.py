@@ -42,12 +42,21 @@ Emit = Callable[[Event], None]
 def build(options: EngineOptions) -> Engine:
     """Imports torch and diffusers (seconds), chooses the device; EngineError for one that does not answer."""
     problem = prepare(options.compiled_dir)
-    if problem:
-        log.warning("%s", problem)
     quietly(_import_all)
     from pipelines.runtime.compute import Compute
 
-    return Engine(Compute(options), options, (problem,) if problem else ())
+    compute = Compute(options)
+    told = tuple(filter(None, (problem, _unused(options, compute))))
+    for each in told:
+        log.warning("%s", each)
+    return Engine(compute, options, told)
+
+
+def _unused(options: EngineOptions, compute: Compute) -> str:
+    """A device of their own for text encoders helps a card only; a setting that does nothing is told."""
+    if not options.encoders_device or compute.card.apart:
+        return ""
+    return f"'{options.encoders_device}' for the text encoders is not used: it helps beside a graphics card only."
 
 
 def _import_all() -> None:

@@ -14,7 +14,7 @@ from pipelines.runtime.card import card
 from pipelines.runtime.components import PartKey
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.device import bytes_of
-from pipelines.runtime.engine import Engine
+from pipelines.runtime.engine import Engine, build
 from pipelines.runtime.outlook import budget_of
 from pipelines.runtime.part_plan import PartPlan
 from pipelines.runtime.placement import MARGIN, Budget, Reading, Rung, Stage, plan
@@ -191,3 +191,10 @@ def test_the_engine_tells_the_window_of_their_memory(draw, records):
     told = draw(job_for(records["demo-sd"]), readers="cpu").engine.memory()
     assert told.encoders == IN_RAM
     assert not any(holder.beside for holder in told.holders), "in RAM as other things are"
+
+
+def test_a_device_for_them_that_does_nothing_is_told(out):
+    """Where the processor draws there is nothing that it would spare."""
+    told = build(options(out, encoders_device="cuda:9", device="cpu")).machine.problems
+    assert any("'cuda:9'" in each for each in told)
+    assert build(options(out, device="cpu")).machine.problems == ()
