@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     job = compose(args, find_records(args.models))
     budget = Budget(vram=0, ram=ram, device=False) if vram is None else Budget.of_card(vram, ram)
     if args.encoders_vram is not None:
+        if vram is None:
+            raise RequestError("encoders_vram", "it is a second memory beside a card.", "Give --vram too.")
         own = _bytes("encoders_vram", args.encoders_vram)
         budget = replace(budget, encoders=Budget.of_card(own, ram).vram)
     known = _known(budget.device)

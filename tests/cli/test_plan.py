@@ -95,6 +95,7 @@ def test_a_request_file_and_a_lora(capsys, tmp_path):
     [
         (("--vram", "much"), "vram"),
         (("--ram", "8 cups"), "ram"),
+        (("--encoders-vram", "8GB"), "encoders_vram"),
         (("--model", "gone", "--vram", "8GB"), "model"),
         (("--size", "13x13", "--vram", "8GB"), "size.width"),
     ],

@@ -195,6 +195,6 @@ def test_the_engine_tells_the_window_of_their_memory(draw, records):
 
 def test_a_device_for_them_that_does_nothing_is_told(out):
     """Where the processor draws there is nothing that it would spare."""
-    told = build(options(out, encoders_device="cuda:9", device="cpu")).machine.problems
+    told = build(options(out, encoders_device="cuda:9")).machine.problems
     assert any("'cuda:9'" in each for each in told)
-    assert build(options(out, device="cpu")).machine.problems == ()
+    assert build(options(out)).machine.problems == ()
