@@ -17,7 +17,7 @@ from widgets.metrics import TONE_ROLES, XS, M, S, TextSize, Tone
 from widgets.plain import ElidedLabel, Label, name_control, plain_tooltip
 
 NO_CARD = "No graphics card: it computes on the processor, in RAM."
-_WAITING = "Whether it fits is told once the engine has looked at the device."
+_WAITING = "The engine will tell whether it fits."
 _NO_MODEL = "Choose a model to see whether it fits."
 _OFFERS = 2
 
