@@ -407,7 +407,12 @@ class Compute:
                     self.store.drop([key])
 
     def _is_held(self, key: PartKey) -> bool:
-        """Whether the job at hand has this part: its memory would not be free without the store's hold of it."""
+        """Whether to let go of this part frees nothing where parts are loaded to now.
+
+        The job at hand may have it, or it may be a text encoder on a device of its own.
+        """
+        if key.beside and not (self._loader.in_ram and self.readers.in_ram(key)):
+            return True
         return any(key == model.keys[name] for model in self._models for name in model.parts.got)
 
     def _lying(self) -> list[tuple[PartKey, int]]:

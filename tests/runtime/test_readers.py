@@ -107,6 +107,15 @@ def test_on_a_small_card_what_draws_has_it_for_itself(draw, records):
     assert apart.pictures == plain.pictures == roomy.pictures
 
 
+def test_those_of_another_model_stay_where_only_the_card_is_short(draw, records, monkeypatch):
+    """That they leave would give the card nothing, and the next prompt would wait for them to be read anew."""
+    monkeypatch.setattr(Compute, "_free", lambda self: ROOMY if self._loader.beside else 0)
+    found = draw(job_for(records["demo-sd"]), job_for(records["demo-flux"], 2), readers="cpu")
+    folders = {key.folder for key in found.encoders()}
+    assert found.plans[1].rung is Rung.RESIDENT
+    assert {folder for folder in folders if folder.startswith(f"{records['demo-sd'].path}/")}
+
+
 def test_a_lora_of_the_text_encoders_is_worn_there(draw, records):
     lora = records["demo-sd-neon"]
     used = (LoraInput(model=lora.id, weight=1.0),)
