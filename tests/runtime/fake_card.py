@@ -56,23 +56,23 @@ class Counted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        known = {_address(tensor) for tensor in _tensors((*args, *kwargs.values()))}
+        known = {_address(tensor) for tensor in tensors_in((*args, *kwargs.values()))}
         if not known.isdisjoint(self._memory.homes) and not _is_copy_or_view(func):
             raise RuntimeError(f"{func} was asked of the card for weights that are in RAM")
         found = func(*args, **kwargs)
-        for tensor in _tensors((found,)):
+        for tensor in tensors_in((found,)):
             if _address(tensor) not in known:
                 self._memory.take(tensor)
         return found
 
 
-def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
+def tensors_in(values: Iterable[Any]) -> Iterator[torch.Tensor]:
     """Also in lists. torch's own walk through arguments takes most of the time of a step of a large network."""
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
         elif isinstance(value, list | tuple):
-            yield from _tensors(value)
+            yield from tensors_in(value)
 
 
 def _is_copy_or_view(func: Any) -> bool:

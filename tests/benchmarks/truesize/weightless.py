@@ -25,6 +25,7 @@ from pipelines.runtime import gguf_weights
 from pipelines.runtime.attention.chosen import ChosenAttention
 from pipelines.runtime.reading import Reader
 from pipelines.spec.weights import BLOCK, WEIGHTS
+from tests.runtime.fake_card import tensors_in
 
 _META = torch.device("meta")
 PAGED = 1 << 16  # bytes
@@ -67,7 +68,7 @@ class Weightless(TorchDispatchMode):
         kwargs = kwargs or {}
         if _is_view(func) or func in _MOVES:
             return func(*args, **kwargs)
-        tensors = [*_tensors(args), *_tensors(kwargs.values())]
+        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
         on_meta = kwargs.get("device") == _META or any(tensor.is_meta for tensor in tensors)
         if on_meta or _is_small(func, args, tensors):
             return func(*args, **kwargs)
@@ -79,15 +80,6 @@ class Weightless(TorchDispatchMode):
         if key not in self._known:
             self._known[key] = _answer(func, args, kwargs)
         return _made(self._known[key])
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[torch.Tensor]:
-    """Of arguments or results, in lists too."""
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
 
 
 def _is_small(func: Any, args: Any, tensors: list[torch.Tensor]) -> bool:
