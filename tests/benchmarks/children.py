@@ -11,8 +11,7 @@ import time
 from typing import Any
 
 from tests.benchmarks.fingerprint import ROOT
-
-STARTED = "EMULSION_BENCH_STARTED_NS"  # time.perf_counter_ns() of the parent, just before the start
+from tests.benchmarks.probes.told import STARTED
 
 
 def run_child(probe: str, *args: str, timeout_s: float = 600.0) -> dict[str, Any]:
@@ -39,14 +38,3 @@ def run_child(probe: str, *args: str, timeout_s: float = 600.0) -> dict[str, Any
         return json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise RuntimeError(f"{probe} ended with {done.returncode}: {done.stderr[-2000:]}") from error
-
-
-def since_start_s() -> float:
-    """In a child: seconds since the parent started it. perf_counter is one clock for the whole system."""
-    return (time.perf_counter_ns() - int(os.environ[STARTED])) / 1e9
-
-
-def answer(**values: Any) -> None:
-    """In a child: prints the answer and ends at once, with whatever threads are still at work."""
-    print(json.dumps(values), flush=True)
-    os._exit(0)

@@ -15,9 +15,9 @@ from desktop.main_window import MainWindow
 from desktop.session import Engine, Session, State
 from pipelines.library import folders
 from pipelines.spec.events import JobFinished
-from tests.benchmarks.children import answer
 from tests.benchmarks.probes.at_exec import run_program
 from tests.benchmarks.probes.ticker import RunQueue, Ticker
+from tests.benchmarks.probes.told import answer
 
 ASK_AGAIN_MS = 50
 

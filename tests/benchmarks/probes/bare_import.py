@@ -10,7 +10,7 @@ import time
 import warnings
 from pathlib import Path
 
-from tests.benchmarks.children import answer
+from tests.benchmarks.probes.told import answer
 
 if __name__ == "__main__":
     names = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import time
 from pipelines.runtime.worker import Worker
 from pipelines.spec.events import Event, WorkerReady
 from pipelines.spec.options import EngineOptions
-from tests.benchmarks.children import answer
+from tests.benchmarks.probes.told import answer
 
 
 def build():

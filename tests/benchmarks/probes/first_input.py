@@ -9,7 +9,7 @@ from PySide6.QtCore import QCoreApplication, QEvent, QObject, Qt, QTimer
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QMainWindow, QWidget
 
-from tests.benchmarks.children import answer, since_start_s
+from tests.benchmarks.probes.told import answer, since_start_s
 
 
 class FirstInput(QObject):

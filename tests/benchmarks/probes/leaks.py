@@ -16,8 +16,8 @@ import psutil
 from pipelines.runtime.engine import build
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.options import EngineOptions
-from tests.benchmarks.children import answer
 from tests.benchmarks.models import job_for, prompted, record_of
+from tests.benchmarks.probes.told import answer
 
 
 def main(folders: list[str], jobs: int, switches: int, every: int, device: str) -> None:

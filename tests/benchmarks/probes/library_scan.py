@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from pipelines.library.index import scan
-from tests.benchmarks.children import answer
+from tests.benchmarks.probes.told import answer
 
 begin, cpu = time.perf_counter(), time.process_time()
 records = scan([Path(sys.argv[1])], database=Path(sys.argv[2]))

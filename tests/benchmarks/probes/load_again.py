@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.benchmarks.children import answer
+from tests.benchmarks.probes.told import answer
 from tests.benchmarks.singlefile import engine_for, parts_of, read_through, sampled
 
 

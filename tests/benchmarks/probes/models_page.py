@@ -16,8 +16,8 @@ from PySide6.QtWidgets import QApplication
 
 from desktop.app import SWITCH_S
 from desktop.application import Application
-from tests.benchmarks.children import answer
 from tests.benchmarks.probes.ticker import RunQueue, Ticker
+from tests.benchmarks.probes.told import answer
 from tests.desktop.conftest import make_model, places
 from tests.desktop.models_walk import walk
 from tests.desktop.scripted import Script

@@ -13,9 +13,9 @@ import traceback
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtWidgets import QApplication, QMainWindow
 
-from tests.benchmarks.children import answer
 from tests.benchmarks.probes.first_input import FirstInput
 from tests.benchmarks.probes.ticker import RunQueue, Ticker
+from tests.benchmarks.probes.told import answer
 
 
 class Work(QObject):
