@@ -30,9 +30,11 @@ def process_of_the_program() -> ModuleType:
     from PySide6 import QtCore  # noqa: F401 - brings what is switched off next
 
     from desktop.plain_imports import read_no_sources
+    from pipelines.library.resting import collector_resting
 
     read_no_sources()
-    from desktop import process
+    with collector_resting():
+        from desktop import process
 
     return process
 

@@ -12,6 +12,7 @@ from desktop import logs
 from desktop.application import Application, Places
 from desktop.engine_bridge import EngineFactory, engine_factory
 from desktop.single_instance import SingleInstance
+from pipelines.library.resting import collector_resting
 from pipelines.spec.options import EngineOptions
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ def run(argv: list[str], make_factory: Callable[[EngineOptions], EngineFactory] 
     left_behind = crashes.left_behind() if crashes else []
     if crashes:
         crashes.open()
-    application = Application(places, make_factory, log_file=log_file)
+    with collector_resting():
+        application = Application(places, make_factory, log_file=log_file)
     restore_hooks = logs.install_hooks(application.notifications.bug)
     instance.asked.connect(application.raise_window)
     application.report_crash(left_behind)
