@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.spec.errors import EngineError
 from pipelines.spec.model_note import ModelFacts, ModelNote
 from pipelines.spec.record import Format, ModelRecord
-from widgets.model_entries import Entry, entries_of
+from widgets.model_entries import Listed, entries_of
 
 if TYPE_CHECKING:
     from pipelines.library.index import ModelIndex
@@ -23,7 +23,7 @@ class Scanned:
     """`notes` are by path; `trouble` is why there are none."""
 
     records: tuple[ModelRecord, ...] = ()
-    entries: tuple[Entry, ...] = ()
+    listed: Listed = field(default_factory=Listed)
     notes: dict[str, ModelNote] = field(default_factory=dict)
     trouble: EngineError | None = None
 
@@ -41,11 +41,11 @@ def scanned(
 
     with contextlib.closing(index.ModelIndex(data / index.FILE)) as models:
         records = models.scan(roots, progress=progress, check=check, enough=enough)
-        entries = entries_of(records)
+        listed = Listed(entries_of(records))
         try:
-            return Scanned(records, entries, _notes(store(), models, records))
+            return Scanned(records, listed, _notes(store(), models, records))
         except EngineError as error:
-            return Scanned(records, entries, trouble=error)
+            return Scanned(records, listed, trouble=error)
 
 
 def _notes(notes: ModelNotes, models: ModelIndex, records: tuple[ModelRecord, ...]) -> dict[str, ModelNote]:

@@ -204,7 +204,7 @@ class Models(QObject):
             )
 
     def _show(self, found: Scanned) -> None:
-        self.page.set_entries(found.entries)
+        self.page.set_entries(found.listed)
         self._hash_all()
         if self._window.pages.on_models:
             self._count_uses()

@@ -80,18 +80,30 @@ class Shown:
 
 
 class Listed:
-    """Entries, and what a filter asks of them in lists: a loop over 10,000 objects takes 40 ms, over lists of them 5.
+    """Entries, and what filters and sorting ask of them in lists: a loop over 10,000 objects takes 40 ms, over lists 5.
 
-    Kinds and states are their places in `_KINDS` and `_STATES`, as an enum's member takes long to hash.
+    Made on the I/O lane with the entries. Kinds and states are their places in `_KINDS` and `_STATES`, as an enum's
+    member takes long to hash. `keys` sort, by the name of a column's field; `by_name` are places in the entries.
     """
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
         self.entries = entries
         self.paths = [entry.record.path for entry in entries]
+        self.places = {path: at for at, path in enumerate(self.paths)}
         self.searches = [entry.search for entry in entries]
         self.kinds = [_AT_KIND[entry.record.kind] for entry in entries]
         self.families = [entry.family for entry in entries]
         self.states = [_AT_STATE[entry.record.state] for entry in entries]
+        self.keys: dict[str, list[str] | list[int]] = {
+            "name": [entry.name.casefold() for entry in entries],
+            "kind": [entry.kind for entry in entries],
+            "family": self.families,
+            "precision": [entry.precision for entry in entries],
+            "size": [entry.record.size_bytes for entry in entries],
+            "state": [entry.state for entry in entries],
+            "folder": [path.casefold() for path in self.paths],
+        }
+        self.by_name = sorted(range(len(entries)), key=self.keys["name"].__getitem__)
 
 
 _KINDS, _STATES = tuple(Kind), tuple(State)

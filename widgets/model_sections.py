@@ -132,8 +132,9 @@ class FactsTable(QWidget):
         for name, (head, value) in self._rows.items():
             text = facts.get(name, "")
             value.setText(text)
-            head.setVisible(bool(text))
-            value.setVisible(bool(text))
+            if value.isHidden() == bool(text):  # to set what is so already takes time, and most lines stay
+                head.setVisible(bool(text))
+                value.setVisible(bool(text))
 
 
 FACTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
 from PySide6.QtGui import QGuiApplication, QKeyEvent, QKeySequence, QResizeEvent, QShortcut
@@ -15,7 +15,7 @@ from widgets.field import column, row
 from widgets.icons import icon
 from widgets.metrics import XL, M, S, TextSize
 from widgets.model_details import ModelDetails
-from widgets.model_entries import Entry, ModelFilter, Shown
+from widgets.model_entries import Listed, ModelFilter, Shown
 from widgets.model_texts import can_draw
 from widgets.models_filter import ModelsFilterBar
 from widgets.models_status import ModelsStatus
@@ -140,9 +140,9 @@ class ModelsPage(QWidget):
 
     # what is known
 
-    def set_entries(self, entries: Sequence[Entry]) -> None:
+    def set_entries(self, listed: Listed) -> None:
         """All models; the chosen one stays chosen as long as it is shown."""
-        self.table.set_entries(entries)
+        self.table.set_entries(listed)
         self._show_details(self.view.path())
 
     def set_notes(self, notes: Mapping[str, ModelNote]) -> None:

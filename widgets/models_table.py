@@ -24,24 +24,23 @@ _NONE = QModelIndex()
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """`key` sorts; what is equal stays in order of the names. `tip` stands at the head."""
+    """`key` of the entries' lists sorts; what is equal stays in order of the names. `tip` stands at the head."""
 
     title: str
     tip: str
     text: Callable[[Entry], str]
-    key: Callable[[Entry], Any]
+    key: str
 
 
 COLUMNS = (
-    Column("", "Favourites. Click a star, or press Space, to add or remove one.", lambda e: "", lambda e: 0),
-    Column("Name", "The title that the model's maker gave it, or its file's name.", lambda e: e.name,
-           lambda e: e.name.casefold()),
-    Column("Kind", "What it is: a model that draws, or what goes with one.", lambda e: e.kind, lambda e: e.kind),
-    Column("Family", "The kind of models that it is one of, or goes with.", lambda e: e.family, lambda e: e.family),
-    Column("Precision", "How its numbers are stored.", lambda e: e.precision, lambda e: e.precision),
-    Column("Size", "On disk.", lambda e: e.size, lambda e: e.record.size_bytes),
-    Column("State", "Whether it can be used here.", lambda e: e.state, lambda e: e.state),
-    Column("Folder", "The folder that it lies in.", lambda e: e.folder, lambda e: e.record.path.casefold()),
+    Column("", "Favourites. Click a star, or press Space, to add or remove one.", lambda e: "", ""),
+    Column("Name", "The title that the model's maker gave it, or its file's name.", lambda e: e.name, "name"),
+    Column("Kind", "What it is: a model that draws, or what goes with one.", lambda e: e.kind, "kind"),
+    Column("Family", "The kind of models that it is one of, or goes with.", lambda e: e.family, "family"),
+    Column("Precision", "How its numbers are stored.", lambda e: e.precision, "precision"),
+    Column("Size", "On disk.", lambda e: e.size, "size"),
+    Column("State", "Whether it can be used here.", lambda e: e.state, "state"),
+    Column("Folder", "The folder that it lies in.", lambda e: e.folder, "folder"),
 )  # fmt: skip
 STAR, NAME, KIND, FAMILY, PRECISION, SIZE, STATE, FOLDER = range(len(COLUMNS))
 MUTED = (KIND, PRECISION, SIZE, FOLDER)
@@ -54,16 +53,12 @@ class ModelsTable(QAbstractTableModel):
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._entries: Sequence[Entry] = ()
         self._listed = Listed()
-        self._keys: dict[int, list[Any]] = {}  # of each column, once it was asked for
-        self._by_name: list[int] = []
         self._notes: Mapping[str, ModelNote] = {}
         self._favourites: set[str] = set()
         self._filter = ModelFilter()
         self._column, self._way = NAME, Qt.SortOrder.AscendingOrder
         self._order: list[int] = []
-        self._at: dict[str, int] = {}
         self._icons: dict[bool | State, QIcon] = {
             True: icon("star-full", QPalette.ColorRole.Highlight),
             False: icon("star", QPalette.ColorRole.PlaceholderText),
@@ -73,11 +68,8 @@ class ModelsTable(QAbstractTableModel):
 
     # what is in it
 
-    def set_entries(self, entries: Sequence[Entry]) -> None:
-        self._entries, self._listed = entries, Listed(entries)
-        self._at = {path: at for at, path in enumerate(self._listed.paths)}
-        self._keys = {}
-        self._by_name = sorted(range(len(entries)), key=self._keys_of(NAME).__getitem__)
+    def set_entries(self, listed: Listed) -> None:
+        self._listed = listed
         self._sort()
         self._show()
 
@@ -111,19 +103,16 @@ class ModelsTable(QAbstractTableModel):
 
     def _sort(self) -> None:
         down = self._way == Qt.SortOrder.DescendingOrder
-        self._order = list(self._by_name)
+        self._order = list(self._listed.by_name)
         if self._column != NAME:
             self._order.sort(key=self._keys_of(self._column).__getitem__, reverse=down)
         elif down:
             self._order.reverse()
 
-    def _keys_of(self, column: int) -> list[Any]:
+    def _keys_of(self, column: int) -> Sequence[Any]:
         if column == STAR:
             return [path not in self._favourites for path in self._listed.paths]
-        if column not in self._keys:
-            key = COLUMNS[column].key
-            self._keys[column] = [key(entry) for entry in self._entries]
-        return self._keys[column]
+        return self._listed.keys[COLUMNS[column].key]
 
     def _show(self) -> None:
         self.beginResetModel()
@@ -134,16 +123,16 @@ class ModelsTable(QAbstractTableModel):
     # what is asked of it
 
     def entry(self, row: int) -> Entry:
-        return self._entries[self.shown.rows[row]]
+        return self._listed.entries[self.shown.rows[row]]
 
     def entry_at(self, path: str) -> Entry | None:
         """Also of one that is not shown now."""
-        at = self._at.get(path)
-        return None if at is None else self._entries[at]
+        at = self._listed.places.get(path)
+        return None if at is None else self._listed.entries[at]
 
     def row_of(self, path: str) -> int:
         """-1 when it is not shown."""
-        at = self._at.get(path)
+        at = self._listed.places.get(path)
         try:
             return -1 if at is None else self.shown.rows.index(at)
         except ValueError:
@@ -157,7 +146,7 @@ class ModelsTable(QAbstractTableModel):
 
     @property
     def total(self) -> int:
-        return len(self._entries)
+        return len(self._listed.entries)
 
     def rowCount(self, parent: Index = _NONE) -> int:
         return 0 if parent.isValid() else len(self.shown.rows)

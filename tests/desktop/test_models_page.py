@@ -326,7 +326,7 @@ def test_a_folder_that_is_added_is_searched_at_once_and_one_removed_no_more(
     assert not dialog.remove.isEnabled()  # the program's own
     dialog.accept()
     rest(qtbot, application)
-    assert {entry.name for entry in page.table._entries} == {"Scripted model", "Glow"}
+    assert {entry.name for entry in page.table._listed.entries} == {"Scripted model", "Glow"}
     assert application.settings.value.model_folders == (str(other),)
     again = ModelFolders((), (str(other),), tuple(application.models._by_path), application.window)
     assert "1 model" in again.list.item(0).text()
@@ -336,7 +336,7 @@ def test_a_folder_that_is_added_is_searched_at_once_and_one_removed_no_more(
     again.close()
     application.models._set_folders(())
     rest(qtbot, application)
-    assert {entry.name for entry in page.table._entries} == {"Scripted model"}
+    assert {entry.name for entry in page.table._listed.entries} == {"Scripted model"}
     assert (other / "loras" / "glow.safetensors").is_file()
 
 

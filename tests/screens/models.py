@@ -61,14 +61,14 @@ def lacking(stage) -> None:
     from pipelines.library.completing import incomplete
     from pipelines.spec.families import by_id
     from pipelines.spec.record import Format, Kind, ModelRecord
-    from widgets.model_entries import entries_of
+    from widgets.model_entries import Listed, entries_of
 
     record = ModelRecord(
         id="flux1-dev", path="/models/diffusion_models/flux1-dev.safetensors", title="flux1-dev", base="flux",
         kind=Kind.TRANSFORMER, family="flux", format=Format.SINGLE_FILE, size_bytes=23_802_932_552,
         dtype="bfloat16", needs=("vae", "clip_l", "t5xxl"),
     )  # fmt: skip
-    stage.window.models_page.set_entries(entries_of((incomplete(record, by_id("flux")),)))
+    stage.window.models_page.set_entries(Listed(entries_of((incomplete(record, by_id("flux")),))))
 
 
 def no_match(stage) -> None:

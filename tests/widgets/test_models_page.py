@@ -41,7 +41,7 @@ RECORDS = (SD, LORA, BROKEN)
 @pytest.fixture
 def page(shown):
     page = shown(ModelsPage(), 1280, 800)
-    page.set_entries(entries_of(RECORDS))
+    page.set_entries(Listed(entries_of(RECORDS)))
     return page
 
 
@@ -87,7 +87,7 @@ def test_a_search_finds_exactly_what_has_all_its_words(page, text, found):
 @pytest.mark.parametrize("title", ["100 % <b>", "'; DROP TABLE x; --", "🦊 fox", "Ünïcode 空间", "a_b*c?"])
 def test_a_search_for_a_hostile_name_finds_itself(page, title):
     odd = replace(LORA, id="odd", path="/odd.safetensors", title=title)
-    page.set_entries(entries_of((*RECORDS, odd)))
+    page.set_entries(Listed(entries_of((*RECORDS, odd))))
     page.bar.search.setText(title)
     assert shown_ids(page) == ["odd"]
 
@@ -197,7 +197,7 @@ def test_each_missing_part_can_be_fetched_and_no_other(page, qtbot):
         state=State.INCOMPLETE, problem="It needs besides: the text encoder CLIP-L, T5's list of words.",
         needs=("clip_l",), lacks_words=True,
     )  # fmt: skip
-    page.set_entries(entries_of((lacking, BROKEN)))
+    page.set_entries(Listed(entries_of((lacking, BROKEN))))
     reason = page.details.reason
     page.view.choose(lacking.path)
     assert [name for name, button in reason.fetch.items() if button.isVisible()] == ["clip_l", "words"]
@@ -234,13 +234,13 @@ def test_the_chosen_model_stays_chosen_over_filters_and_scans(page):
     page.bar.search.setText("plain")
     page.bar.search.setText("")
     assert page.table.entry(page.view.currentIndex().row()).record == LORA
-    page.set_entries(entries_of(RECORDS[::-1]))
+    page.set_entries(Listed(entries_of(RECORDS[::-1])))
     assert page.details.path() == LORA.path
     page.bar.search.setText("plain")
-    page.set_entries(entries_of(RECORDS))
+    page.set_entries(Listed(entries_of(RECORDS)))
     page.bar.search.setText("")
     assert page.details.path() == LORA.path
-    page.set_entries(entries_of((SD,)))
+    page.set_entries(Listed(entries_of((SD,))))
     assert page.details.path() == SD.path
 
 
@@ -250,7 +250,7 @@ def test_no_model_and_no_match_say_what_to_do(page, qtbot):
     page._no_match.button.click()
     assert len(shown_ids(page)) == 3
     page.set_models_folder("/home/me/models")
-    page.set_entries(())
+    page.set_entries(Listed())
     assert page._middle.currentWidget() is page._no_model
     assert "/home/me/models" in page._no_model.text()
     with qtbot.waitSignal(page.folderOpened):
@@ -262,7 +262,7 @@ def test_foreign_text_is_never_taken_for_markup(page):
         SD, id=MARKUP, path=f"/m/{MARKUP}", title=MARKUP, description=MARKUP, trigger_words=(MARKUP,),
         problem=MARKUP, needs=(MARKUP,), assumed=(MARKUP,), base=MARKUP, family="", variant=MARKUP,
     )  # fmt: skip
-    page.set_entries(entries_of((evil,)))
+    page.set_entries(Listed(entries_of((evil,))))
     page.view.choose(evil.path)
     page.set_facts(evil.path, ModelFacts(parts=(ModelPart(name=MARKUP, what=MARKUP, files=(MARKUP,)),)))
     page.set_notes({evil.path: ModelNote(text=MARKUP)})
@@ -279,7 +279,7 @@ def test_foreign_text_is_never_taken_for_markup(page):
 
 def test_a_path_that_is_no_text_is_shown_all_the_same(page):
     odd = replace(LORA, id="odd", path="/m/\udcff.safetensors", title="x\udcff")
-    page.set_entries(entries_of((odd,)))
+    page.set_entries(Listed(entries_of((odd,))))
     page.view.choose(odd.path)
     assert page.details.facts.value()["File"] == "/m/?.safetensors"
     page.grab()
@@ -395,7 +395,7 @@ def test_a_scan_is_told_and_can_be_stopped(page, qtbot):
 
 def test_ten_thousand_are_filtered_and_sorted_in_a_blink(shown):
     page = shown(ModelsPage(), 1280, 800)
-    entries = entries_of(many(10_000))
+    listed = Listed(entries_of(many(10_000)))
     took = {}
 
     def measured(name, act):
@@ -404,7 +404,7 @@ def test_ten_thousand_are_filtered_and_sorted_in_a_blink(shown):
         page.grab()
         took[name] = (time.process_time() - begin) * 1000
 
-    measured("show", lambda: page.set_entries(entries))
+    measured("show", lambda: page.set_entries(listed))
     for text in ("f", "fo", "fox", "fox 9", ""):
         measured(f"search {text!r}", lambda text=text: page.bar.search.setText(text))
     measured("sort", lambda: page.view._sort(SIZE))
