@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what is computed in: float32, as the CPU does, or float16 (float32)",
     )
     add("--draw", action="store_true", help="make a picture: SD 1.5 256x256 2 steps, SDXL 512x512 1 step")
-    add("--child", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    add("--child", choices=tuple(_CHILDREN), help=argparse.SUPPRESS)
     add("--file", help=argparse.SUPPRESS)
     add("--config", help=argparse.SUPPRESS)
     return parser
@@ -138,8 +138,11 @@ def _fill(path: Path) -> None:
                 left -= len(piece)
 
 
-def compared(name: str, file: Path, out: Path, dtype: str, pairs: int) -> Pairs:
-    """Our load of the file and `from_single_file`, in turns, each in a process of its own; keys as in `sampled`."""
+def compared(name: str, file: Path, out: Path, dtype: str, pairs: int, against: str = "theirs") -> Pairs:
+    """Our load of the file and another, in turns, each in a process of its own; keys as in `sampled`.
+
+    `against`: theirs, `from_single_file`, or plain, which does no more than to read the file into memory of its own.
+    """
     with tempfile.TemporaryDirectory() as config:
         _write_configs(CASES[name], Path(config))
 
@@ -154,9 +157,9 @@ def compared(name: str, file: Path, out: Path, dtype: str, pairs: int) -> Pairs:
             return sample
 
         read_through(file)  # into the system's memory, or the first load alone pays for the disk
-        for which in ("ours", "theirs"):  # and their imports
+        for which in ("ours", against):  # and their imports
             side(which)
-        return in_turns(lambda: side("ours"), lambda: side("theirs"), pairs, AB)
+        return in_turns(lambda: side("ours"), lambda: side(against), pairs, AB)
 
 
 def read_through(file: Path) -> float:
@@ -233,6 +236,17 @@ def _theirs(args: argparse.Namespace) -> Sample:
     return sampled(lambda: build.from_single_file(args.file, **told).components.values())
 
 
+def _plain(args: argparse.Namespace) -> Sample:
+    """What no load that keeps its weights in memory of its own can be quicker than."""
+    pieces: list[bytearray] = []
+    start, cpu = time.perf_counter(), time.process_time()
+    with open(args.file, "rb", buffering=0) as whole:
+        while count := whole.readinto(piece := bytearray(_CHUNK)):
+            pieces.append(piece[:count] if count < _CHUNK else piece)
+    seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    return {"ready_s": seconds, "ready_cpu_s": cpu_s}
+
+
 def sampled(load: Callable[[], Iterable[Any]]) -> Sample:
     """Seconds until the parts are there, and until every weight has been looked at; memory as a share of theirs."""
     import psutil
@@ -275,7 +289,7 @@ def _draws(name: str, file: Path, dtype: str) -> int:
     return int(measured.status != 0 or len(made) != 1)
 
 
-_CHILDREN = {"ours": _ours, "theirs": _theirs}
+_CHILDREN = {"ours": _ours, "theirs": _theirs, "plain": _plain}
 
 if __name__ == "__main__":
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
