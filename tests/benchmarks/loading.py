@@ -64,7 +64,9 @@ def _against_diffusers(file: Path, folder: Path, count: int) -> Iterator[Row]:
         note=f"peak RSS; from_single_file {pairs.middles('memory')[1]:.3f}",
     )
     pairs = compared(MODEL, file, folder, DTYPE, count, "plain")
-    note = f"{size}; from_single_file maps the file, whose loss would then end the program, and copies nothing"
+    note = (
+        f"{size}; from_single_file maps the file, whose loss would then end the program, and copies nothing"
+    )
     yield _load_row(PLAIN, pairs, ("ready_s", "s"), "a read into memory", READ_RATIO, note)
 
 

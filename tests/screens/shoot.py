@@ -42,7 +42,10 @@ def shoot_all(out: Path, only: str, real: bool) -> int:
 def shoot(screen: Screen, width: int, height: int, theme: str, path: Path, real: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="screens-") as folder:
         root = Path(folder)
-        stage = Stage(root, roots(root, real) if screen.has_model else (root,), real)
+        shelves = roots(root, real) if screen.has_model else (root,)
+        if screen.true_size:
+            shelves = (*shelves, true_size_root(root, screen.true_size))
+        stage = Stage(root, shelves, real)
         try:
             stage.open(width, height, theme)
             screen.arrange(stage)
@@ -58,6 +61,16 @@ def roots(folder: Path, real: bool) -> tuple[Path, ...]:
         return (demo_root(),)
     make_model(folder / "models" / "demo", title="Demo: shapes and scenes", native_size=256)
     return (folder / "models",)
+
+
+def true_size_root(folder: Path, name: str) -> Path:
+    """Only headers, and holes for the weights: for a plan that is enough."""
+    import torch
+
+    from tests.benchmarks.truesize.configs import MODELS
+    from tests.benchmarks.truesize.hollow import write_hollow
+
+    return write_hollow(MODELS[name], folder / "true-size" / name, torch.float16).parent
 
 
 def picture(stage: Stage) -> QImage:
