@@ -23,8 +23,8 @@ _LIBRARIES = (
 _RTLD_NOW = 2
 _WINDOWS_SEARCH = 0x1100  # LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
-# Linux hands out memory for large tensors 2 MB at a time instead of 4 kB: weights are read in half of the CPU time.
-# torch looks at it when it makes its first large tensor; other systems do not know it.
+# On Linux large tensors get memory in pages of 2 MB instead of 4 kB: weights are read with a fraction of the page
+# faults. torch looks at it when it makes its first large tensor; other systems do not know it.
 _LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
