@@ -42,6 +42,7 @@ class RefinerPanel(QWidget):
         self._show_numbers(_DEFAULT)
         self._show_fields()
         self._connect()
+        self.hide()  # until there is a model that it does something for
 
     def _make_controls(self) -> None:
         self._model = Choice("Refiner", _TIP)
@@ -107,11 +108,11 @@ class RefinerPanel(QWidget):
         self._show_fields()
 
     def set_family(self, family: Family | None) -> None:
-        """Hidden where nothing can be refined. What was set stays for a family where it can."""
+        """Hidden where nothing can be refined, and without a model. What was set stays for a family where it can."""
         before = self.value()
         self._family = family
         self._used = family is None or Feature.REFINER in family.supports
-        self.setVisible(self._used)
+        self.setVisible(family is not None and self._used)
         if self._used:
             self._fill(self._model.currentData() or "")
             self._show_fields()

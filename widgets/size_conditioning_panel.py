@@ -44,6 +44,7 @@ class SizeConditioningPanel(QWidget):
         for box in (*self._original, *self._target, *self._crop):
             box.setRange(0, MAX_TOLD_SIDE)
             box.valueChanged.connect(self._changed)
+        self.hide()  # until there is a model that it does something for
 
     @staticmethod
     def _field(label: str, boxes: tuple[NumberField, NumberField], names: tuple[str, str]) -> Field:
@@ -67,10 +68,10 @@ class SizeConditioningPanel(QWidget):
         self._changed()
 
     def set_family(self, family: Family | None) -> None:
-        """Hidden where the model is told of no sizes. What was set stays for one that is."""
+        """Hidden where the model is told of no sizes, and without one. What was set stays for one that is."""
         before = self.value()
         self._used = family is None or Feature.SIZE_CONDITIONING in family.supports
-        self.setVisible(self._used)
+        self.setVisible(family is not None and self._used)
         if self.value() != before:
             self._changed()
 

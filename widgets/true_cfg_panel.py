@@ -36,6 +36,7 @@ class TrueCfgPanel(QWidget):
         column(self).addWidget(self._field)
         self._scale.set_value(OFF)
         self._scale.valueChanged.connect(self._changed)
+        self.hide()  # until there is a model that it does something for
 
     def value(self) -> float:
         return float(self._scale.box.value()) if self._used else OFF
@@ -45,10 +46,10 @@ class TrueCfgPanel(QWidget):
         self._changed()
 
     def set_family(self, family: Family | None) -> None:
-        """Hidden, and off, where guidance is no input of the model. What was set stays for one where it is."""
+        """Hidden, and off, where guidance is no input of the model; hidden while there is none. What was set stays."""
         before = self.value()
         self._used = family is None or Feature.TRUE_CFG in family.supports
-        self.setVisible(self._used)
+        self.setVisible(family is not None and self._used)
         if self.value() != before:
             self._changed()
 
