@@ -21,7 +21,9 @@ TILE = 512  # pixels a side
 RESERVE = int(0.9 * 2**30)  # CUDA's own context, and the desktop's windows
 # CUDA's allocator takes memory in pieces of 2 to 20 MB, and other programs' windows grow: bytes that are left free.
 MARGIN = int(0.3 * 2**30)
-_AGAIN = 0.85  # of what a stage was thought to take, when it ran out of memory
+# Of what a stage was thought to take, when it ran out of memory: clearly less if there is such a plan, else as little
+# as there is. Two hundredths are the least that counts, as what was planned is met within so much (lodging.py).
+_AGAIN = tuple(hundredths / 100 for hundredths in range(85, 99))
 
 
 class Rung(IntEnum):
@@ -151,14 +153,26 @@ class Placement:
         return f"streams={-(-4 * away // whole)}/4" if away else ""
 
     def cheaper(self, stage: Stage) -> Placement:
-        """The next plan down, after `stage` ran out of memory: one that takes clearly less there. May not fit."""
+        """The next plan down, after `stage` ran out of memory: one that takes less there. May not fit.
+
+        The quickest that takes 85 % of it at the most; where there is none, one of the least, by 2 % or more.
+        """
         sizes, budget, shape, activations = self.asked
         if stage is Stage.ENCODE and self.reading is Reading.CARD:
             return plan(sizes, replace(budget, encoders=0), shape, activations)
+        found = self
+        for share in _AGAIN:
+            found = plan(sizes, self._smaller(stage, share), shape, activations)
+            if found.fits:
+                break
+        return found
+
+    def _smaller(self, stage: Stage, share: float) -> Budget:
+        """The budget with so much of what `stage` took, in the memory that it took it of."""
+        budget = self.asked[1]
         if stage is Stage.ENCODE and self.reading is Reading.RAM:
-            return plan(sizes, replace(budget, ram=int(_AGAIN * self.peak_ram)), shape, activations)
-        limits = {**budget.limits, stage: int(_AGAIN * self.peaks[stage])}
-        return plan(sizes, replace(budget, limits=limits), shape, activations)
+            return replace(budget, ram=int(share * self.peak_ram))
+        return replace(budget, limits={**budget.limits, stage: int(share * self.peaks[stage])})
 
 
 def plan(sizes: Sizes, budget: Budget, shape: Shape, activations: Activations) -> Placement:
