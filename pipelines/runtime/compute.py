@@ -234,13 +234,15 @@ class Compute:
     @contextmanager
     def _asked(self, meter: Meter, plan: PartPlan) -> Iterator[Any]:
         """It waits in RAM, wherever the model is: once a job is too seldom to take memory of a card."""
-        if not self.card.apart:
+        self.stages.sees = True
+        if self.card.apart:
+            _, network = plan.load(self.store, meter, torch.device("cpu"))
+            self._house(network)
+            with self.stages.asking(network):
+                yield network
+        else:
             yield plan.load(self.store, meter)[1]
-            return
-        _, network = plan.load(self.store, meter, torch.device("cpu"))
-        self._house(network)
-        with self.stages.asking(network):
-            yield network
+        self.stages.sees = False
 
     def cast(self, job: Job, parts: Sequence[Role], models: Sequence[Model]) -> tuple[Source, ...]:
         """Reads the prompt of each role with its model."""
@@ -311,7 +313,9 @@ class Compute:
 
     def stage_of(self, stage: events.Stage) -> Stage:
         """Whose memory ran out: also while they were loaded, the text encoders' own device is to blame."""
-        return Stage.ENCODE if self._loader.beside else stage_of(stage)
+        if self._loader.beside:
+            return Stage.ENCODE
+        return Stage.SEE if self._stages and self._stages.sees else stage_of(stage)
 
     def is_lost(self, error: BaseException) -> bool:
         return devices.is_lost(error)

@@ -40,6 +40,7 @@ class Rung(IntEnum):
 class Stage(StrEnum):
     """The stages of a job that take memory of their own; a load is made for what denoises."""
 
+    SEE = "see"  # an image encoder is asked, in jobs that have one
     ENCODE = "encode"
     DENOISE = "denoise"
     DECODE = "decode"
@@ -112,7 +113,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """`peaks` in bytes by stage. `tile` is 0 where the picture is decoded in one piece.
+    """`peaks` in bytes by each stage of the job. `tile` is 0 where the picture is decoded in one piece.
 
     `from_file`: text encoders do not wait in RAM but are read again for the next prompt. `afresh`: what LoRAs change is
     computed in each step, as there is no room for a second copy of it. `fits` is False on the rung NONE, whose peaks
@@ -238,10 +239,10 @@ def _placed(
     here = replace(sizes, encoders=()) if away else sizes
     parts = tuple(_parts(way, here, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
     beside = way.beside(sizes, budget.device)
-    lying = {stage: _lying(parts, stage, beside, budget.device) for stage in Stage}
-    if budget.device and sizes.seeing:
-        lying[Stage.ENCODE] = max(lying[Stage.ENCODE], _asking(parts, sizes, beside[1]))
-    peaks = {stage: needs[stage] + lying[stage] for stage in Stage}
+    lying = {stage: _lying(parts, stage, beside, budget.device) for stage in Stage if stage is not Stage.SEE}
+    if sizes.seeing:
+        lying[Stage.SEE] = _asking(parts, beside[1] + (sizes.seeing if budget.device else 0))
+    peaks = {stage: needs[stage] + size for stage, size in lying.items()}
     waiting = _waiting(way, here, parts) if budget.device else 0
     encoders = sum(place.size_bytes for place in away)
     if away:
@@ -249,7 +250,7 @@ def _placed(
     if way.reading is Reading.RAM:
         waiting = max(waiting, encoders) if way.from_file else waiting + encoders
     if most is None and (
-        any(peaks[stage] > room[stage] for stage in Stage)
+        any(peak > room[stage] for stage, peak in peaks.items())
         or (budget.device and waiting > budget.ram)
         or (way.reading is Reading.CARD and encoders > (budget.encoders or 0))
     ):
@@ -282,6 +283,7 @@ def _away(way: _Way, sizes: Sizes) -> tuple[Place, ...]:
 
 def _needs(way: _Way, shape: Shape, activations: Activations) -> dict[Stage, int]:
     return {
+        Stage.SEE: activations.encode(shape),
         Stage.ENCODE: 0 if way.reading is not Reading.HERE else activations.encode(shape),
         Stage.DENOISE: activations.denoise(shape),
         Stage.DECODE: activations.decode(shape, way.tile),
@@ -348,10 +350,10 @@ def _lying(parts: tuple[Place, ...], stage: Stage, beside: tuple[int, int], devi
     return always + own + (added if stage is Stage.DENOISE or stays_for_all else kept)
 
 
-def _asking(parts: tuple[Place, ...], sizes: Sizes, kept: int) -> int:
-    """As `_lying`, while an image encoder is asked: what can leave does so."""
+def _asking(parts: tuple[Place, ...], beside: int) -> int:
+    """As `_lying`, while an image encoder is asked, which is in `beside`: what can leave does so."""
     resident = all(part.always for part in parts)
-    return (sum(part.on_device for part in parts) if resident else 0) + sizes.seeing + kept
+    return (sum(part.on_device for part in parts) if resident else 0) + beside
 
 
 def _waiting(way: _Way, sizes: Sizes, parts: tuple[Place, ...]) -> int:
@@ -375,7 +377,7 @@ def _least(asked: tuple[Sizes, Budget, Shape, Activations]) -> Placement:
         models = {network.model for network in networks}
         most[stage] += sizes.added if stage is Stage.DENOISE else sizes.kept
         own = max((_least_of([n for n in networks if n.model == m]) for m in models), default=0)
-        most[stage] += max(own, sizes.seeing if stage is Stage.ENCODE else 0)
+        most[stage] += own
     placed = _placed(way, asked, most)
     assert placed is not None
     return replace(placed, rung=Rung.NONE)

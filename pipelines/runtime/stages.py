@@ -41,6 +41,7 @@ class Stages:
         self._store = store
         self.changed = changed
         self._check = check
+        self.sees = False  # whether an image encoder is asked now, or failed to be
 
     @property
     def waits_in_ram(self) -> bool:
@@ -109,7 +110,7 @@ class Stages:
     def _whole(self, network: nn.Module, with_: Sequence[Place]) -> Place:
         """On the device when these are; where there are none, to be asked at once."""
         size, _ = self._lodging.lies(network) or (0, 0)
-        stage = with_[0].stage if with_ else Stage.ENCODE
+        stage = with_[0].stage if with_ else Stage.SEE
         always = any(place.always for place in with_)
         return Place(name="beside", model="", stage=stage, size_bytes=size, stays=size, always=always)
 
@@ -135,8 +136,8 @@ class Stages:
         stage, always = places[0].stage, sum(p.on_device for p in self.placement.parts if p.always)
         lying = always + sum(p.on_device for p in places if not p.always)
         _, budget, shape, activations = self.placement.asked
-        computing = activations.encode(shape) if stage is Stage.ENCODE else 0
-        return stage is not Stage.ENCODE or lying + computing <= budget.most(stage)
+        computing = activations.encode(shape)
+        return stage not in (Stage.SEE, Stage.ENCODE) or lying + computing <= budget.most(stage)
 
     def _forget(self, model: Model, names: Sequence[str]) -> None:
         model.parts.let_go(names)

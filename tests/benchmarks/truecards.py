@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.runtime.placement import Stage
 from tests.benchmarks.truesize.counted import GIB, WORKSPACE, Counted, counted
 from tests.benchmarks.truesize.jobs import Drawing, Shelf
 
@@ -130,8 +129,8 @@ def parser() -> argparse.ArgumentParser:
 def line(each: Found) -> str:
     told = each.counted
     stages = "  ".join(
-        f"{stage.value} {told.predicted[stage] / GIB:5.2f} / {told.peaks.get(stage, 0) / GIB:5.2f}"
-        for stage in Stage
+        f"{stage.value} {predicted / GIB:5.2f} / {told.peaks.get(stage, 0) / GIB:5.2f}"
+        for stage, predicted in told.predicted.items()
     )
     said = told.error or "; ".join(told.notes) or told.plan
     mark = "ok " if each.kept else "BAD"

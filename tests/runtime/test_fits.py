@@ -13,7 +13,7 @@ from pipelines.library.models import scan
 from pipelines.runtime import preflight
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.engine import Engine
-from pipelines.runtime.placement import Rung
+from pipelines.runtime.placement import Rung, Stage
 from pipelines.spec.errors import EngineError, OutOfMemory
 from pipelines.spec.events import Event, ImageSaved
 from pipelines.spec.families import by_id
@@ -271,6 +271,29 @@ def test_what_is_asked_beside_the_denoiser_is_on_the_card_when_that_is(draw, rec
     for _, part in small.engine.compute.store.parts():
         if type(part).__name__ in ("ControlNetModel", "CLIPVisionModelWithProjection"):
             assert small.engine.compute.lodging.lies(part)[1] == 0, "it went home"
+
+
+def test_an_image_encoder_without_room_does_not_make_the_denoiser_leave(draw, records, tmp_path, monkeypatch):
+    """Others take memory once all was planned to stay: when it is asked, half of it finds no room beside the rest."""
+    Image.new("RGB", (64, 64), "red").save(picture := tmp_path / "red.png")
+    eye = records["demo-sd-ip-adapter"]
+    used = (IpAdapterInput(model=eye.id, path=str(picture)),)
+    job = job_for(records["demo-sd"], parts={eye.id: eye}, ip_adapters=used)
+    roomy = draw(job, decoding=False)
+    sizes, _, shape, activations = roomy.engine.compute.plan(job).asked
+    asked, settle, plans = roomy.engine.compute.plan(job).peaks[Stage.SEE], Compute.settle, []
+
+    def settled(compute, job, placement):
+        plans.append(placement)
+        compute.card.memory.limit = asked - activations.encode(shape) - sizes.seeing // 2
+        settle(compute, job, placement)
+
+    monkeypatch.setattr(Compute, "settle", settled)
+    told = draw(job, decoding=False)
+    assert told.error is None
+    assert told.pictures == roomy.pictures
+    assert told.rungs == [Rung.RESIDENT, Rung.ENCODERS_LEAVE]
+    assert plans[1].asked[1].limits.keys() == {Stage.SEE}
 
 
 def test_a_card_that_others_fill_meanwhile_draws_the_same_with_a_lora(draw, records, monkeypatch):

@@ -21,6 +21,7 @@ CARDS = (4, 6, 8, 10, 12, 16, 24)
 RAM = 64 * 10**9
 LORA, CONTROLNET = 200_000_000, 2_500_000_000
 SMALL_CONTROLNET = 720_000_000
+IMAGE_ENCODER = 1_260_000_000
 ADDED = {"sd15": SMALL_CONTROLNET, "sdxl": CONTROLNET, "refiner": CONTROLNET, "flux": CONTROLNET}
 
 
@@ -210,7 +211,8 @@ def test_where_the_bus_is_the_limit_the_least_is_copied():
 
 @pytest.mark.parametrize("stage", Stage)
 def test_a_stage_that_ran_out_of_memory_gets_less_until_there_is_no_less(networks, stage):
-    found = planned(networks, "sdxl", 12)
+    found = seeing(planned(networks, "sdxl", 16))
+    assert found.rung is Rung.RESIDENT
     seen = 0
     while found.fits:
         lower = found.cheaper(stage)
@@ -220,6 +222,12 @@ def test_a_stage_that_ran_out_of_memory_gets_less_until_there_is_no_less(network
         found, seen = lower, seen + 1
         assert seen < 30
     assert seen > 1
+
+
+def seeing(found: Placement) -> Placement:
+    """The plan on the same card beside the image encoder of an IP-Adapter."""
+    sizes, budget, shape, activations = found.asked
+    return plan(replace(sizes, seeing=IMAGE_ENCODER), budget, shape, activations)
 
 
 def at_most(found: Placement, stage: Stage, share: float) -> Placement:
@@ -234,7 +242,7 @@ def at_most(found: Placement, stage: Stage, share: float) -> Placement:
 def test_the_last_plan_before_none_is_as_small_as_the_stage_gets(networks, model, factor, stage):
     """Within the two hundredths that count as less, on every card."""
     for card in CARDS:
-        found = last = planned(networks, model, card, added=1, factor=factor)
+        found = last = seeing(planned(networks, model, card, added=1, factor=factor))
         while found.fits:
             last, found = found, found.cheaper(stage)
         assert not last.fits or not at_most(last, stage, 0.98).fits, card
@@ -268,6 +276,31 @@ def test_a_plan_that_is_cheaper_by_less_than_its_own_error_is_no_way_out():
     sizes, shape, activations = bytes_only(2 * 10**9, 98 * 10**9, 0)
     first = plan(sizes, Budget(vram=100 * 10**9, ram=200 * 10**9), shape, activations)
     assert first.cheaper(Stage.DENOISE).rung is Rung.ENCODERS_LEAVE
+
+
+def test_an_image_encoder_is_a_stage_of_its_own(networks):
+    """Beside all that stays on the card, alone where parts leave it; what the others take is not less for it."""
+    plain, found = planned(networks, "sdxl", 16), seeing(planned(networks, "sdxl", 16))
+    sizes, _, shape, activations = found.asked
+    computing = activations.encode(shape)
+    lies = sum(part.size_bytes for part in found.parts)
+    assert Stage.SEE not in plain.peaks
+    assert found.peaks == {**plain.peaks, Stage.SEE: lies + sizes.seeing + computing}
+    lower = found.cheaper(Stage.SEE)
+    assert lower.rung is Rung.ENCODERS_LEAVE
+    assert lower.peaks[Stage.SEE] == sizes.seeing + computing
+    assert lower.cheaper(Stage.SEE).rung is Rung.NONE, "nothing else is there that could leave"
+
+
+def test_a_processor_forgets_the_model_where_memory_runs_out_at_an_image_encoder(networks):
+    shape, activations = shape_of("sdxl")
+    sizes = replace(sizes_of(networks, "sdxl"), seeing=IMAGE_ENCODER)
+    found = plan(sizes, Budget(vram=0, ram=32 * GIB, device=False), shape, activations)
+    lower = found.cheaper(Stage.SEE)
+    assert (found.rung, found.from_file) == (Rung.RESIDENT, False)
+    assert found.peaks[Stage.SEE] == found.peaks[Stage.ENCODE]
+    assert lower.from_file
+    assert lower.peaks[Stage.SEE] == IMAGE_ENCODER + activations.encode(shape)
 
 
 def test_a_large_picture_is_decoded_in_tiles(networks):

@@ -15,6 +15,7 @@ from pipelines.runtime.components import PartKey
 from pipelines.runtime.compute import Compute
 from pipelines.runtime.device import bytes_of
 from pipelines.runtime.engine import Engine, build
+from pipelines.runtime.lodging import Lodging
 from pipelines.runtime.outlook import budget_of
 from pipelines.runtime.part_plan import PartPlan
 from pipelines.runtime.placement import MARGIN, Budget, Reading, Rung, Stage, plan
@@ -22,7 +23,7 @@ from pipelines.runtime.placement_words import place_words, words
 from pipelines.runtime.text.prompts import PromptEncoder
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.memory import IN_RAM, Holder, Memory, Room
-from pipelines.spec.request import LoraInput
+from pipelines.spec.request import IpAdapterInput, LoraInput
 from tests.runtime.conftest import options, run
 from tests.runtime.fake_card import FakeCard, counting, counting_weights
 from tests.runtime.test_fits import job_for
@@ -151,6 +152,33 @@ def test_a_second_card_that_is_full_after_all_leaves_it_to_the_processor(draw, r
     assert found.pictures == plain.pictures
     assert any("computed by the processor" in mark for mark in found.marks[0])
     assert {key.device for key in found.encoders()} == {"cpu"}
+
+
+@pytest.mark.parametrize("readers", ["cpu", ROOMY])
+def test_the_card_that_has_no_room_for_an_image_encoder_does_not_cost_them_theirs(
+    draw, records, readers, monkeypatch, tmp_path
+):
+    """It is asked on the card that draws, so that is where less is to lie."""
+    Image.new("RGB", (64, 64), "red").save(picture := tmp_path / "red.png")
+    eye = records["demo-sd-ip-adapter"]
+    used = (IpAdapterInput(model=eye.id, path=str(picture)),)
+    job = job_for(records["demo-sd"], parts={eye.id: eye}, ip_adapters=used)
+    plain, bring, failed = draw(job), Lodging.bring, []
+
+    def bringing(lodging, part, place):
+        if place.stage is Stage.SEE and not failed:
+            failed.append(True)
+            raise torch.OutOfMemoryError("CUDA out of memory on GPU 0")
+        bring(lodging, part, place)
+
+    monkeypatch.setattr(Lodging, "bring", bringing)
+    found = draw(job, readers=readers)
+    assert failed
+    first, second = found.plans
+    assert first.reading is second.reading is not Reading.HERE
+    assert second.peaks[Stage.SEE] <= 0.98 * first.peaks[Stage.SEE]
+    assert second.asked[1].limits.keys() == {Stage.SEE}
+    assert found.pictures == plain.pictures
 
 
 def test_a_second_card_that_is_too_small_is_not_even_tried(draw, records):
