@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipelines.library.contents import count
-from pipelines.library.detect.lora import HALVES
+from pipelines.library.detect.lora import HALVES, is_of_text
 from pipelines.library.header import read_header
 from pipelines.library.places import Place
 from pipelines.library.single_file import read
@@ -71,11 +71,12 @@ def sizes_of(
     eyes = [
         _of_folder(Path(record.image_encoder), itemsize, None) for record in added if record.image_encoder
     ]
-    own = sum(network.size_bytes for network in (*encoders, *denoisers))
+    text, other = (0, 0) if packed else _changed(added, itemsize)
+    text = min(text, sum(network.size_bytes for network in encoders))
     return Sizes(
         encoders=tuple(encoders), denoisers=tuple(denoisers), vae=vae, added=kept + nets, kept=kept,
         seeing=max((sum(eye.values()) for eye in eyes), default=0),
-        merged=0 if packed else min(own, _changed(added, itemsize)),
+        merged=text + min(other, sum(network.size_bytes for network in denoisers)), merged_text=text,
     )  # fmt: skip
 
 
@@ -146,8 +147,8 @@ def weight_files(folder: Path) -> list[Path]:
     return plain or found
 
 
-def _changed(added: Iterable[ModelRecord], itemsize: int) -> int:
-    """Bytes of the weights that LoRAs change, one that several change by one name once."""
+def _changed(added: Iterable[ModelRecord], itemsize: int) -> tuple[int, int]:
+    """Bytes of what LoRAs change of text encoders and of the rest; what several change by one name is counted once."""
     layers: dict[str, int] = {}
     for record in added:
         if record.kind is Kind.LORA:
@@ -156,7 +157,8 @@ def _changed(added: Iterable[ModelRecord], itemsize: int) -> int:
                 for base in [name.removesuffix(down) for name in shapes if name.endswith(down)]:
                     if halves := shapes.get(f"{base}{up}"):
                         layers[base] = halves[0] * count(shapes[f"{base}{down}"][1:]) * itemsize
-    return sum(layers.values())
+    text = sum(size for base, size in layers.items() if is_of_text(base))
+    return text, sum(layers.values()) - text
 
 
 def _weighed(added: Iterable[ModelRecord], itemsize: int) -> int:

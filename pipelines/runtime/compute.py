@@ -78,7 +78,8 @@ class Compute:
         self.store = ComponentStore(
             self._free, self.card.release, self._left, self._is_held, self.adapters.settle
         )
-        self.readers = Readers(readers or card_of(options.encoders_device, self.card), self.store)
+        own = readers or card_of(options.encoders_device, self.card)
+        self.readers = Readers(own, self.store, self.adapters)
         self.prompts = PromptEncoder(self.card.device)
         self._loader = Loader(self.store, self.card.device, options, self._house)
         self._stages: Stages | None = None
@@ -344,7 +345,7 @@ class Compute:
         self.lodging.send(always=True)
         self.store.drop(key for key, size in self._lying() if size)
         if stage is Stage.ENCODE:
-            self.readers.leave()
+            self.readers.retreat(self.stages.placement)
 
     def leave(self) -> None:
         """The job is over, or begins anew: what is not to stay on the card goes home."""

@@ -23,7 +23,8 @@ RESERVE = int(0.9 * 2**30)  # CUDA's own context, and the desktop's windows
 MARGIN = int(0.3 * 2**30)
 # Of what a stage was thought to take, when it ran out of memory: clearly less if there is such a plan, else as little
 # as there is. Two hundredths are the least that counts, as what was planned is met within so much (lodging.py).
-_AGAIN = tuple(hundredths / 100 for hundredths in range(85, 99))
+CLEARLY_LESS = 0.85
+_AGAIN = (CLEARLY_LESS, *(hundredths / 100 for hundredths in range(86, 99)))
 
 
 class Rung(IntEnum):
@@ -236,9 +237,9 @@ def _placed(
     room = most or {stage: budget.most(stage) for stage in Stage}
     needs = _needs(way, shape, activations)
     away = _away(way, sizes)
-    here = replace(sizes, encoders=()) if away else sizes
+    here = replace(sizes, encoders=(), merged=sizes.merged - sizes.merged_text) if away else sizes
     parts = tuple(_parts(way, here, {stage: room[stage] - needs[stage] for stage in Stage}, budget))
-    beside = way.beside(sizes, budget.device)
+    beside = way.beside(here, budget.device)
     lying = {stage: _lying(parts, stage, beside, budget.device) for stage in Stage if stage is not Stage.SEE}
     if sizes.seeing:
         lying[Stage.SEE] = _asking(parts, beside[1] + (sizes.seeing if budget.device else 0))
@@ -246,7 +247,8 @@ def _placed(
     waiting = _waiting(way, here, parts) if budget.device else 0
     encoders = sum(place.size_bytes for place in away)
     if away:
-        encoders += activations.encode(shape) * (sizes.widened if way.reading is Reading.RAM else 1)
+        own = activations.encode(shape) + (0 if way.afresh else sizes.merged_text)
+        encoders += own * (sizes.widened if way.reading is Reading.RAM else 1)
     if way.reading is Reading.RAM:
         waiting = max(waiting, encoders) if way.from_file else waiting + encoders
     if most is None and (

@@ -48,7 +48,7 @@ def preflight(
     sizes = sizes_of(records, added, stored, upcast, job.request.weights)
     shape = _shape(job, family, 2 if budget.device and dtype != "float32" else 4, upcast)
     if stored < shape.itemsize:  # each layer is widened while it runs, and changed by LoRAs then
-        sizes = replace(sizes, merged=0)
+        sizes = replace(sizes, merged=0, merged_text=0)
     own = tuple(each for each in seen if each.family == family.id)
     if budget.device:
         ratio = copy_ratio(job, family, sizes.denoisers[0].size_bytes, shape, known)

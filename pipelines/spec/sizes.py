@@ -35,8 +35,8 @@ class Sizes:
 
     `added` is what lies beside a denoiser while it works: LoRAs, ControlNets and IP-Adapters; `kept` so much of it lies
     there in all other stages too. `seeing` is the largest image encoder, which is asked once before a prompt is read.
-    `merged` are the weights that LoRAs change, where those lie a second time. `widened`: how many times as much text
-    encoders take where the processor computes them.
+    `merged` are the weights that LoRAs change, where those lie a second time, `merged_text` those of them that are text
+    encoders'. `widened`: how many times as much text encoders take where the processor computes them.
     """
 
     encoders: tuple[Network, ...]
@@ -46,6 +46,7 @@ class Sizes:
     kept: int = 0
     seeing: int = 0
     merged: int = 0
+    merged_text: int = 0
     widened: int = 1
 
 

@@ -75,6 +75,11 @@ _PARTS = {
 _START = re.compile("|".join(map(re.escape, _PARTS)))
 
 
+def is_of_text(layer: str) -> bool:
+    """Whether a layer by this name is a text encoder's."""
+    return _part(layer)[0] != ""
+
+
 def is_lora(names: Mapping[str, Shape]) -> bool:
     return _SHOWS.search("\n".join(names)) is not None
 
