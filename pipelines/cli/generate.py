@@ -9,15 +9,12 @@ import os
 import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from pipelines.cli import output
 from pipelines.cli.compose import compose
+from pipelines.cli.listeners import JsonLines, Listener, Terminal, ends
 from pipelines.cli.models import add_models_argument, find_records
-from pipelines.cli.output import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
-from pipelines.cli.progress import Progress
 from pipelines.library import attention, compiled_dir, measured, rates, runs
 from pipelines.library.folders import cache_dir, data_dir, default_output_dir
 from pipelines.library.inputs import check_inputs
@@ -26,48 +23,15 @@ from pipelines.spec.advice import advice
 from pipelines.spec.attention import AUTO, NAMES
 from pipelines.spec.devices import DTYPES, KNOWN, is_device, is_encoders_device
 from pipelines.spec.errors import RequestError
-from pipelines.spec.events import (
-    Compiling,
-    Event,
-    ImageSaved,
-    JobCancelled,
-    JobFailed,
-    JobFinished,
-    JobQueued,
-    JobStarted,
-    LoadProgress,
-    MemoryChanged,
-    StageChanged,
-    StepDone,
-    WorkerDied,
-    WorkerReady,
-    is_terminal,
-)
+from pipelines.spec.events import Event, JobFailed, WorkerDied
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.options import EngineOptions
-from pipelines.spec.request import GenerationRequest
 from pipelines.spec.speed import SWITCHES
 
 NAME = "generate"
 MAX_THREADS = 1024
 STOP_LIMIT_S = 1.0
-
-EVENTS = {
-    JobQueued: "queued",
-    JobStarted: "started",
-    StageChanged: "stage",
-    LoadProgress: "load",
-    Compiling: "compiling",
-    StepDone: "step",
-    ImageSaved: "saved",
-    JobFinished: "finished",
-    JobCancelled: "cancelled",
-    JobFailed: "failed",
-    WorkerReady: "ready",
-    WorkerDied: "failed",
-    MemoryChanged: "memory",
-}
 
 _Events = queue.SimpleQueue[Event | None]
 
@@ -219,13 +183,13 @@ def run(args: argparse.Namespace) -> int:
         compiled_dir=str(cache_dir() / compiled_dir.FOLDER),
     )
     notes = [note.told for note in advice(job.request, by_id(job.model.family))]
-    listener = _JsonLines(job.request, notes) if args.json else _Terminal(job.request, notes)
+    listener = JsonLines(job.request, notes) if args.json else Terminal(job.request, notes)
     # What a library prints must not come between the JSON lines.
     with contextlib.redirect_stdout(sys.stderr):
         return _draw(job, options, listener)
 
 
-def _draw(job: Job, options: EngineOptions, listener: _Listener) -> int:
+def _draw(job: Job, options: EngineOptions, listener: Listener) -> int:
     def factory() -> Engine:
         from pipelines.runtime.engine import build
 
@@ -271,7 +235,7 @@ def _until_ended(events: _Events, worker: Worker, interrupted: Callable[[], None
             worker.cancel_all()
             continue
         yield _advised(event)
-        if _ends(event):
+        if ends(event):
             return
 
 
@@ -285,93 +249,6 @@ def _advised(event: Event) -> Event:
                 event, hint="python main.py doctor tells what is off, --debug the details."
             )
     return event
-
-
-def _ends(event: Event) -> bool:
-    return is_terminal(event) or isinstance(event, WorkerDied)
-
-
-class _Listener:
-    """Hears every event; `status` is the exit status once the last was heard."""
-
-    def __init__(self, request: GenerationRequest) -> None:
-        self.request = request
-        self.paths: list[str] = []
-        self.status = FAILED
-        self.stdout = sys.stdout
-
-    def hear(self, event: Event) -> None:
-        """The event that ends the job comes once, as the last."""
-        match event:
-            case ImageSaved():
-                self.paths.append(event.path)
-            case JobFinished():
-                self.status = DONE
-            case JobCancelled():
-                self.status = INTERRUPTED
-            case JobFailed(kind="RequestError"):
-                self.status = WRONG_REQUEST
-
-    def interrupted(self) -> None:
-        """The job was asked to end."""
-
-
-class _JsonLines(_Listener):
-    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
-        super().__init__(request)
-        self._print({"event": "request", "request": request.to_dict(), "notes": notes})
-
-    def hear(self, event: Event) -> None:
-        super().hear(event)
-        data: dict[str, Any] = {"event": EVENTS[type(event)]}
-        if not isinstance(event, StepDone):
-            data |= dataclasses.asdict(event)
-        else:  # pixels are no JSON, and copying them takes its time
-            data |= {f.name: getattr(event, f.name) for f in dataclasses.fields(event) if f.name != "preview"}
-        if _ends(event):
-            data["paths"] = self.paths
-        if isinstance(event, WorkerDied):
-            data["field"] = ""  # told as a failed job, whose fields it lacks
-        self._print(data)
-
-    def _print(self, data: dict[str, Any]) -> None:
-        output.json_line(data, self.stdout)
-
-
-class _Terminal(_Listener):
-    """Progress on stderr, the paths of the pictures on stdout."""
-
-    def __init__(self, request: GenerationRequest, notes: Sequence[str]) -> None:
-        super().__init__(request)
-        self._progress = Progress(request, sys.stderr)
-        last = request.sampling.seed + request.count - 1
-        seeds = f"Seed {request.sampling.seed}" + (f" to {last}" if request.count > 1 else "")
-        output.say(f"{seeds}, model {request.model}, {request.size.width}x{request.size.height}")
-        for note in notes:
-            output.say(f"Note: {note}")
-
-    def interrupted(self) -> None:
-        self._progress.interrupted()
-
-    def hear(self, event: Event) -> None:
-        super().hear(event)
-        self._progress.show(event)
-        match event:
-            case WorkerReady():
-                for problem in event.machine.problems:
-                    self._progress.clear()
-                    output.say(f"Note: {problem}")
-            case ImageSaved():
-                self._progress.clear()
-                print(event.path, file=self.stdout, flush=True)
-                for mark in event.marks:
-                    output.say(f"  This picture is marked: {mark}.")
-            case JobFailed() | WorkerDied():
-                self._progress.clear()
-                output.say_error(event.message, event.hint)
-            case JobCancelled():
-                self._progress.clear()
-                output.say("Cancelled.")
 
 
 def _output_dir(name: str | None) -> Path:

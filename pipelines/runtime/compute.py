@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,26 +19,24 @@ from pipelines.library.known_sizes import KnownSizes
 from pipelines.library.runs import runs_in
 from pipelines.runtime import decoding
 from pipelines.runtime import device as devices
-from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.attention.chosen import ChosenAttention
 from pipelines.runtime.card import Card, card
-from pipelines.runtime.components import ComponentStore, PartKey
+from pipelines.runtime.components import PartKey
 from pipelines.runtime.conditioning.base import Work, conditioned
 from pipelines.runtime.conditioning.table import CONDITIONERS, changes_parts, networks_beside
 from pipelines.runtime.copy_ratio import Known
 from pipelines.runtime.denoising import DenoiseInputs, Denoising
 from pipelines.runtime.holders import holders
 from pipelines.runtime.latents import cells_of
-from pipelines.runtime.loader import Loader, Model, network_plan
-from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.loader import Model, network_plan
 from pipelines.runtime.meter import Meter
+from pipelines.runtime.occupancy import Occupancy
 from pipelines.runtime.pace import Pace
 from pipelines.runtime.part_plan import PartPlan, guarded
 from pipelines.runtime.phases import Phase, Role, Source, phases, roles
-from pipelines.runtime.placement import Budget, Placement, Reading, Stage, stage_of
+from pipelines.runtime.placement import Placement, Reading, Stage, stage_of
 from pipelines.runtime.preflight import NOTHING, preflight
 from pipelines.runtime.rates import known_rates
-from pipelines.runtime.readers import Readers, card_of
 from pipelines.runtime.repeating import prepare, repeating
 from pipelines.runtime.stages import Stages
 from pipelines.runtime.text.prompts import Conditioning, PromptEncoder
@@ -73,17 +70,12 @@ class Compute:
         self.name = str(self.card.device)
         self.rates = known_rates(self.card, options.rates_file)
         self.attention = ChosenAttention(self.card.device, options)
-        self.lodging = Lodging(self.card.mover)
-        self.adapters = Adapters(self.lodging)
-        self.store = ComponentStore(
-            self._free, self.card.release, self._left, self._is_held, self.adapters.settle
-        )
-        own = readers or card_of(options.encoders_device, self.card)
-        self.readers = Readers(own, self.store, self.adapters)
+        self.occupancy = Occupancy(options, self.card, readers)
+        self.lodging, self.adapters = self.occupancy.lodging, self.occupancy.adapters
+        self.store, self.readers = self.occupancy.store, self.occupancy.readers
         self.prompts = PromptEncoder(self.card.device)
-        self._loader = Loader(self.store, self.card.device, options, self._house)
+        self._loader = self.occupancy.loader
         self._stages: Stages | None = None
-        self._models: list[Model] = []  # of the job at hand
         self._denoising = Denoising(self.card, self.store, self.lodging)
         self._sizes = KnownSizes()
         self._usage = Usage(self.card, self._options.measured_file)
@@ -92,7 +84,7 @@ class Compute:
     def plan(self, job: Job) -> Placement:
         """Where the parts of the job's models are to lie, by what is free now. Raises ModelError."""
         return preflight(
-            job, self._budget(), self._options.dtype, self._usage.seen, self._sizes, self._known()
+            job, self.occupancy.budget(), self._options.dtype, self._usage.seen, self._sizes, self._known()
         )
 
     def _known(self) -> Known:
@@ -107,9 +99,7 @@ class Compute:
             placement, self.lodging, self.adapters, self.store, family=job.model.family,
             changed=changes_parts(job.request), check=job.check,
         )  # fmt: skip
-        self._loader.in_ram = self._stages.waits_in_ram
-        self._loader.readers, self._loader.beside = self.readers.device(placement.reading), False
-        self.lodging.keep([place for place in placement.parts if place.always])
+        self.occupancy.settle(self._stages)
 
     @property
     def stages(self) -> Stages:
@@ -130,9 +120,7 @@ class Compute:
         """
         models = [self._model(job, role.record, role.family, meter) for role in roles]
         self._check_attention(job, roles, models)
-        self._models = models
-        self._take_off(job, models)
-        self._make_room(job, models)
+        self.occupancy.make_room(job, models, self.stages)
         wanted = [self._at_once(role, model) for role, model in zip(roles, models, strict=True)]
         for model, names in zip(models, wanted, strict=True):
             self._loader.expect(model, names, meter)
@@ -185,19 +173,10 @@ class Compute:
         return Machine(devices=devices.options(), attention=self.attention.options(), rates=self.rates)
 
     def memory(self) -> MemoryChanged:
-        held = holders(map(self._where, self.store.parts()), self._titles, self.prompts.size_bytes)
+        held = holders(map(self.occupancy.where, self.store.parts()), self._titles, self.prompts.size_bytes)
         device = self.card.device
         name, room = devices.name_of(device), devices.room_of(device)
         return MemoryChanged(device_name=name, card=room, encoders=self.readers.room, holders=held)
-
-    def _where(self, item: tuple[PartKey, Any]) -> tuple[PartKey, int, int]:
-        """Of a part in the store, its bytes in RAM and on the card."""
-        key, part = item
-        size = self.store.size_of(key) + self.adapters.size_of(part)
-        if key.beside:
-            return (key, size, 0) if self.readers.in_ram(key) else (key, 0, size)
-        ram, card = self.lodging.lies(part) or ((0, size) if self.card.apart else (size, 0))
-        return key, ram, card
 
     def encode(self, job: Job, model: Model, family: Family, prompt: Prompt | None = None) -> Conditioning:
         """`prompt` is the request's own unless given."""
@@ -229,7 +208,7 @@ class Compute:
         """It waits in RAM where the denoiser does."""
         _, network = plan.load(self.store, meter, self._loader.lands)
         if self.stages.waits_in_ram:
-            self._house(network)
+            self.occupancy.house(network)
         return network
 
     @contextmanager
@@ -238,7 +217,7 @@ class Compute:
         self.stages.sees = True
         if self.card.apart:
             _, network = plan.load(self.store, meter, torch.device("cpu"))
-            self._house(network)
+            self.occupancy.house(network)
             with self.stages.asking(network):
                 yield network
         else:
@@ -272,7 +251,7 @@ class Compute:
         note: Callable[[str], None],
     ) -> torch.Tensor:
         given = DenoiseInputs(
-            job, self._options, self.attention, self.stages, self._models[0].dtype, emit, note
+            job, self._options, self.attention, self.stages, self.occupancy.models[0].dtype, emit, note
         )
         latents = self._denoising.denoise(parts, given, image, pace)
         if len(parts) == 1:
@@ -339,109 +318,15 @@ class Compute:
 
     def retreat(self, stage: Stage) -> None:
         """After memory ran out in `stage`: the models leave where it did."""
-        if not self.card.apart:
+        if self.card.apart:
+            self.occupancy.retreat(stage, self.stages.placement)
+        else:
             self.drop_caches()
-            return
-        self.lodging.send(always=True)
-        self.store.drop(key for key, size in self._lying() if size)
-        if stage is Stage.ENCODE:
-            self.readers.retreat(self.stages.placement)
-
-    def leave(self) -> None:
-        """The job is over, or begins anew: what is not to stay on the card goes home."""
-        self._models = []
-        self.lodging.send()
 
     def drop_caches(self) -> None:
         """After this nothing is loaded; the next job loads what it needs."""
         self.prompts.clear()
         self.store.clear()
-
-    def _make_room(self, job: Job, models: Sequence[Model]) -> None:
-        """What other jobs have left leaves, the oldest first, as far as this one needs the memory.
-
-        Also what is of the same model, but in other weights or of files that were replaced.
-        """
-        placement, own = self.stages.placement, {key for model in models for key in model.keys.values()}
-        beside = {record.path for record in job.parts.values()} | {str(p) for p, _ in networks_beside(job)}
-        foreign = {key: part for key, part in self.store.parts() if not (key in own or key.folder in beside)}
-        for part in foreign.values():
-            self.lodging.leave(part)
-        if self.stages.waits_in_ram:
-            self._leave_card(models)
-        parts = self._lying()
-        mine = sum(size for key, size in parts if key not in foreign)
-        others = [key for key, size in parts if size and key in foreign]
-        wanted = placement.peak_vram if placement.device else placement.peak_ram
-        while others and self.card.free() + mine + self.lodging.on_card < wanted:
-            self.store.drop([others.pop(0)])
-        self.readers.make_room(own, placement)
-
-    def _take_off(self, job: Job, models: Sequence[Model]) -> None:
-        """Changed weights leave that lie beside those of the job's models and that it has no use or no room for."""
-        if job.request.loras and not self.stages.placement.afresh:
-            return
-        own = {key for model in models for key in model.keys.values()}
-        for key, part in self.store.parts():
-            if key in own and self.adapters.size_of(part):
-                self.adapters.settle(part)
-
-    def _house(self, part: torch.nn.Module) -> None:
-        """A home has the weights as they were loaded."""
-        if not self.lodging.has(part):
-            self.adapters.settle(part)
-            self.lodging.house(part)
-
-    def _left(self, part: Any) -> None:
-        self.lodging.forget(part)
-        self.adapters.forget(part)
-
-    def _leave_card(self, models: Sequence[Model]) -> None:
-        """What a job before has loaded to the card gets a home; this one may not even ask for it."""
-        for model in models:
-            for name, key in model.keys.items():
-                if (
-                    key.beside
-                    or key not in self.store
-                    or not isinstance(self.store.part(key), torch.nn.Module)
-                ):
-                    continue
-                if self.stages.at_once or not name.startswith("text_encoder"):
-                    self._house(self.store.part(key))
-                elif not self.lodging.has(self.store.part(key)):
-                    self.store.drop([key])
-
-    def _is_held(self, key: PartKey) -> bool:
-        """Whether to let go of this part frees nothing where parts are loaded to now.
-
-        The job at hand may have it, or it may be a text encoder on a device of its own.
-        """
-        if key.beside and not (self._loader.in_ram and self.readers.in_ram(key)):
-            return True
-        return any(key == model.keys[name] for model in self._models for name in model.parts.got)
-
-    def _lying(self) -> list[tuple[PartKey, int]]:
-        """What lies where computing needs memory, and has no home elsewhere, with its bytes; the oldest first."""
-        return [
-            (key, self.store.size_of(key) + self.adapters.size_of(part))
-            for key, part in self.store.parts()
-            if not self.lodging.has(part) and not key.beside
-        ]
-
-    def _free(self) -> int:
-        """Where parts are loaded to."""
-        if self._loader.beside:  # room was made before
-            return sys.maxsize
-        return psutil.virtual_memory().available if self._loader.in_ram else self.card.free()
-
-    def _budget(self) -> Budget:
-        """With all that is loaded now, as it can leave."""
-        loaded = sum(size for _, size in self._lying())
-        if not self.card.apart:
-            return Budget(vram=0, ram=self.card.free() + loaded, device=False)
-        ram = psutil.virtual_memory().available + self.lodging.at_home + self.readers.ram
-        vram = self.card.free() + self.lodging.on_card + loaded
-        return Budget(vram=vram, ram=ram, encoders=self.readers.budget)
 
 
 def _silence() -> None:

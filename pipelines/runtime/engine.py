@@ -141,7 +141,7 @@ class Engine:
             self.compute.forget(error)
             return False
         finally:
-            self.compute.leave()
+            self.compute.occupancy.leave()
         return True
 
     def _draw(self, drawing: _Drawing) -> None:

@@ -99,7 +99,7 @@ class Ours:
             with compute.conditioned(job, roles, models, meter) as (model, *_):
                 for name in (n for n in model.parts if n.startswith(("unet", "text_encoder"))):
                     compute.adapters.settle(model.parts[name], model.adapters.get(name, NONE))
-            compute.leave()
+            compute.occupancy.leave()
         return clock.sample()
 
 

@@ -16,6 +16,7 @@ from pipelines.runtime.compute import Compute
 from pipelines.runtime.device import bytes_of
 from pipelines.runtime.engine import Engine, build
 from pipelines.runtime.lodging import Lodging
+from pipelines.runtime.occupancy import Occupancy
 from pipelines.runtime.outlook import budget_of
 from pipelines.runtime.part_plan import PartPlan
 from pipelines.runtime.placement import MARGIN, Budget, Reading, Rung, Stage, plan
@@ -126,7 +127,7 @@ def test_on_a_small_card_what_draws_has_it_for_itself(draw, records):
 
 def test_those_of_another_model_stay_where_only_the_card_is_short(draw, records, monkeypatch):
     """That they leave would give the card nothing, and the next prompt would wait for them to be read anew."""
-    monkeypatch.setattr(Compute, "_free", lambda self: ROOMY if self._loader.beside else 0)
+    monkeypatch.setattr(Occupancy, "_free", lambda self: ROOMY if self.loader.beside else 0)
     found = draw(job_for(records["demo-sd"]), job_for(records["demo-flux"], 2), readers="cpu")
     folders = {key.folder for key in found.encoders()}
     assert found.plans[1].rung is Rung.RESIDENT

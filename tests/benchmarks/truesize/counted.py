@@ -92,8 +92,8 @@ def counted(job: Job, vram_gib: float, out: str, dtype: str = "float16", tiled: 
         compute = Compute(options, card)
         patches.setattr(compute, "load_all", counting_weights(compute, card))
         plan, settle = compute.plan, compute.settle
-        budget = compute._budget
-        patches.setattr(compute, "_budget", lambda: replace(budget(), ram=RAM))
+        budget = compute.occupancy.budget
+        patches.setattr(compute.occupancy, "budget", lambda: replace(budget(), ram=RAM))
         if tiled:
             patches.setattr(compute, "plan", lambda job: replace(plan(job), tile=TILE))
 
