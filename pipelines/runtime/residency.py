@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 from pipelines.runtime.schedule import aligned, schedule
 
 SLOTS = (2, 2.5, 3, 4)  # arenas of so many times the largest streamed block
 _FRACTIONS = 64
 _LIMITS = 6  # sizes above which blocks are tried to stay: large ones in the arena cost room for all
+_PLAIN = (0.0,)  # shares of the largest block that are owed at the first one
+_STARTS = (0.0, -0.25, 0.25, -0.49, 0.49)  # tried where uneven blocks keep the bus or the compute waiting
 _STEPS = 3
 _HUNDREDTHS = 2  # digits of a cost that count: a plan that copies less is worth a hundredth of a step
 
@@ -38,16 +41,32 @@ def streaming(sizes: tuple[int, ...], room: int, copy_ratio: float) -> Streaming
 
     `copy_ratio` is the time in which all blocks are copied over that in which they compute.
     """
+    plain = _quickest(_ways(sizes), sizes, room, copy_ratio)
+    if plain is None or _cost(sizes, plain, copy_ratio) <= _bound(sizes, plain, copy_ratio, first=True):
+        return plain
+    return _quickest(_ways(sizes, _STARTS), sizes, room, copy_ratio)
+
+
+def _quickest(
+    ways: tuple[Streaming, ...], sizes: tuple[int, ...], room: int, copy_ratio: float
+) -> Streaming | None:
     best, best_cost = None, float("inf")
-    for way in _ways(sizes):
+    for way in ways:
         if way.takes > room:
             continue
-        if round(max(1.0, way.streamed_bytes / sum(sizes) * copy_ratio), _HUNDREDTHS) >= best_cost:
+        if _bound(sizes, way, copy_ratio) >= best_cost:
             break  # they come by the bytes they copy: no later one can be quicker
         cost = _cost(sizes, way, copy_ratio)
         if cost < best_cost:
             best, best_cost = way, cost
     return best
+
+
+def _bound(sizes: tuple[int, ...], way: Streaming, copy_ratio: float, first: bool = False) -> float:
+    """Below which no cost of a way can be that copies as much; `first`: and whose first block is as large."""
+    total = sum(sizes)
+    wait = sizes[way.streamed[0]] / total * copy_ratio / _STEPS if first else 0.0
+    return round(max(1.0, way.streamed_bytes / total * copy_ratio) + wait, _HUNDREDTHS)
 
 
 def least(sizes: tuple[int, ...]) -> int:
@@ -56,15 +75,15 @@ def least(sizes: tuple[int, ...]) -> int:
 
 
 @lru_cache(64)
-def _ways(sizes: tuple[int, ...]) -> tuple[Streaming, ...]:
+def _ways(sizes: tuple[int, ...], starts: tuple[float, ...] = _PLAIN) -> tuple[Streaming, ...]:
     """All that are tried, by the bytes that they copy in a step."""
     total, found = sum(sizes), dict[tuple[tuple[int, ...], int], Streaming]()
     distinct = sorted(set(sizes))
     limits = {distinct[(len(distinct) - 1) * i // (_LIMITS - 1)] for i in range(_LIMITS)} if distinct else ()
     for limit in sorted(limits):
         many = min(_FRACTIONS, sum(size <= limit for size in sizes))
-        for n in range(1, many + 1):
-            chosen = _spread(sizes, limit, n / many)
+        for n, start in product(range(1, many + 1), starts):
+            chosen = _spread(sizes, limit, n / many, start * limit)
             moved = sum(sizes[i] for i in chosen)
             for slots in SLOTS:
                 arena = int(slots * aligned(max((sizes[i] for i in chosen), default=0)))
@@ -73,9 +92,12 @@ def _ways(sizes: tuple[int, ...]) -> tuple[Streaming, ...]:
     return tuple(sorted(found.values(), key=lambda way: (way.streamed_bytes, way.takes, way.streamed)))
 
 
-def _spread(sizes: tuple[int, ...], limit: int, fraction: float) -> tuple[int, ...]:
-    """So much of the bytes of the blocks up to `limit`, evenly: what is owed is carried on, as in Bresenham's line."""
-    chosen, owed = [], 0.0
+def _spread(sizes: tuple[int, ...], limit: int, fraction: float, owed: float) -> tuple[int, ...]:
+    """So much of the bytes of the blocks up to `limit`, evenly: what is owed is carried on, as in Bresenham's line.
+
+    What is `owed` at the start moves the line: uneven blocks fall otherwise between those that stay.
+    """
+    chosen = []
     for i, size in enumerate(sizes):
         if size > limit:
             continue
