@@ -9,14 +9,15 @@ then only layers that differ are touched. The weights as they were loaded are ne
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from pipelines.runtime.lodging import Lodging
-from pipelines.runtime.low_rank import NONE, Adapter, Pair, change, changed, stacked
+from pipelines.runtime.low_rank import NONE, Adapter, Pair, change, changed, flat, stacked
 from pipelines.runtime.packed_layers import PackedConv2d, PackedLinear
 from pipelines.runtime.precision import widened
 from pipelines.runtime.streaming import Visit
@@ -71,38 +72,45 @@ class _Worn:
         self._key: tuple[object, ...] | None = None
         self._way: tuple[Visit | None, bool] = (None, False)
         self.layers: dict[str, _Layer] = {}
-        self._on: dict[str, list[tuple[object, float]]] = {}
 
     def settle(self, adapter: Adapter, visit: Visit | None, afresh: bool, check: Check) -> None:
         same_way = self._way[0] is visit and self._way[1] == afresh
         if same_way and self._key == adapter.key:
             return
-        self._key, wanted = None, adapter.layers
+        self._key = None
+        wanted = {name for names in adapter.layers.values() for name in names}
         for name in [name for name in self.layers if not same_way or name not in wanted]:
-            self._on.pop(name, None)
             self.layers.pop(name).undo()
         self._way = (visit, afresh)
-        for name, uses in wanted.items():
-            on = [(use.of, use.weight) for use in uses]
-            if self._on.get(name) != on:
-                check()
-                self._on.pop(name, None)
-                self._layer(name).put(stacked(name, uses))
-                self._on[name] = on
+        for uses, names in adapter.layers.items():
+            on = tuple((use.of, use.weight) for use in uses)
+            for name in names:
+                layer = self.layers.get(name) or self._layer(name)
+                if layer.on != on:
+                    check()
+                    layer.on = None
+                    layer.put(stacked(name, uses))
+                    layer.on = on
         self._key = adapter.key
 
     def _layer(self, name: str) -> _Layer:
-        if name not in self.layers:
-            self.layers[name] = _layer(self._network.get_submodule(name), *self._way)
-        return self.layers[name]
+        made = self.layers[name] = _layer(self._network.get_submodule(name), *self._way)
+        return made
 
 
-class _Layer(Protocol):
-    """`put` may come again, with another change in place of the last one."""
+class _Layer(ABC):
+    """`put` may come again, with another change in place of the last one.
 
-    size_bytes: int
+    `on`: the LoRAs that it was put on for, with their weights; None while nobody knows.
+    """
 
+    size_bytes = 0
+    on: tuple[tuple[object, float], ...] | None = None
+
+    @abstractmethod
     def put(self, low_rank: Pair) -> None: ...
+
+    @abstractmethod
     def undo(self) -> None: ...
 
 
@@ -118,10 +126,8 @@ def _layer(module: Any, visit: Visit | None, afresh: bool) -> _Layer:
     )
 
 
-class _Widening:
+class _Widening(_Layer):
     """The layer's weight is made anew each time that it runs, by `owner`, which changes it then."""
-
-    size_bytes = 0
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
@@ -133,32 +139,27 @@ class _Widening:
         self._owner.low_rank = None
 
 
-class _Beside:
+class _Beside(_Layer):
     """The weight points to a changed copy."""
 
     def __init__(self, weight: nn.Parameter) -> None:
         self._weight, self._whole = weight, weight.data
         self._own = torch.empty_like(self._whole)  # with its strides
+        self._flat, self._own_flat, self._at = flat(self._whole), flat(self._own), self._own.data_ptr()
         self.size_bytes = self._own.nbytes
 
     def put(self, low_rank: Pair) -> None:
-        changed(self._whole, low_rank, self._own)
-        if not self._is_own:  # to set it takes as long as half of the change
+        changed(self._flat, low_rank, self._own_flat)
+        if self._weight.data_ptr() != self._at:  # to set it takes as long as half of the change
             self._weight.data = self._own
 
     def undo(self) -> None:
-        if self._is_own:
+        if self._weight.data_ptr() == self._at:
             self._weight.data = self._whole
 
-    @property
-    def _is_own(self) -> bool:
-        return self._weight.data_ptr() == self._own.data_ptr()
 
-
-class _OnDevice:
+class _OnDevice(_Layer):
     """The weight is a copy of what its home has."""
-
-    size_bytes = 0
 
     def __init__(self, weight: nn.Parameter, visit: Visit) -> None:
         self._weight, self._visit = weight, visit
@@ -175,10 +176,8 @@ class _OnDevice:
         self._touched = False
 
 
-class _Arriving:
+class _Arriving(_Layer):
     """The weight is in a block that streams; its place in the arena is the same in every step."""
-
-    size_bytes = 0
 
     def __init__(self, weight: nn.Parameter, visit: Visit) -> None:
         self._weight, self._changes = weight, visit.changes(weight)
@@ -190,10 +189,8 @@ class _Arriving:
         self._changes.pop(id(self._weight), None)
 
 
-class _WhileItRuns:
+class _WhileItRuns(_Layer):
     """The weight points to a changed copy for as long as its layer runs."""
-
-    size_bytes = 0
 
     def __init__(self, module: nn.Module) -> None:
         self._weight: Any = module.weight

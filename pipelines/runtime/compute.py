@@ -202,7 +202,7 @@ class Compute:
         beside, asked = partial(self._beside, meter), partial(self._asked, meter)
         work = Work(job, family, self.store, self.card.device, base.dtype, beside, asked)
         with repeating(self._options.deterministic), conditioned(CONDITIONERS, work, base) as changed:
-            yield tuple(changed if model.keys == base.keys else model for model in models)
+            yield tuple(changed if m is base or m.keys == base.keys else m for m in models)
 
     def _beside(self, meter: Meter, plan: PartPlan) -> Any:
         """It waits in RAM where the denoiser does."""

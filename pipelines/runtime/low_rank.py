@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     down: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Use:
     """A LoRA at a weight, with its layers that fit a network. Of one file `of` is the same object as long as it is."""
 
@@ -60,12 +60,17 @@ class Adapter:
         return tuple((use.of, use.weight) for use in self.uses)
 
     @cached_property
-    def layers(self) -> Mapping[str, list[Use]]:
-        """By the name of the layer, those that change it."""
-        found: dict[str, list[Use]] = {}
+    def layers(self) -> Mapping[tuple[Use, ...], Sequence[str]]:
+        """By LoRAs, the names of the layers that these and no others change."""
+        if len(self.uses) == 1:  # hundreds of layers at each move of a slider
+            return {self.uses: [*self.uses[0].pairs]}
+        users: dict[str, tuple[Use, ...]] = {}
         for use in self.uses:
             for name in use.pairs:
-                found.setdefault(name, []).append(use)
+                users[name] = (*users.get(name, ()), use)
+        found: dict[tuple[Use, ...], list[str]] = {}
+        for name, uses in users.items():
+            found.setdefault(uses, []).append(name)
         return found
 
 
@@ -74,10 +79,9 @@ NONE = Adapter()
 
 def stacked(name: str, uses: Sequence[Use]) -> Pair:
     """The LoRAs of layer `name` as one: rows of `down` one below the other, columns of `up` side by side."""
-    pairs = [use.weighed[name] for use in uses]
-    if len(pairs) == 1:
-        return pairs[0]
-    ups, downs = zip(*pairs, strict=True)
+    if len(uses) == 1:
+        return uses[0].weighed[name]
+    ups, downs = zip(*(use.weighed[name] for use in uses), strict=True)
     return Pair(torch.cat(ups, 1), torch.cat(downs))
 
 
@@ -88,7 +92,12 @@ def change(weight: torch.Tensor, pair: Pair) -> None:
 
 def changed(whole: torch.Tensor, pair: Pair, out: torch.Tensor) -> None:
     """`out`, of the shape and the strides of the weight `whole`, becomes that with the change."""
-    rows, (up, down) = _rows(whole), pair
+    up, down = pair
+    if (
+        up.dtype is not whole.dtype or up.device != whole.device
+    ):  # text encoders may have a device of their own
+        up, down = up.to(whole), down.to(whole)
+    rows = _rows(whole)
     if rows is None:  # neither of the two orders that layers have
         plain = whole.contiguous()
         changed(plain, pair, plain)
@@ -96,20 +105,21 @@ def changed(whole: torch.Tensor, pair: Pair, out: torch.Tensor) -> None:
         return
     if whole.ndim == 4 and not whole.is_contiguous():
         down = down.view(len(down), *whole.shape[1:]).permute(0, 2, 3, 1).flatten(1)
-    if (
-        up.dtype is not whole.dtype or up.device != whole.device
-    ):  # text encoders may have a device of their own
-        up, down = up.to(whole), down.to(whole)
     if out is whole:
         rows.addmm_(up, down)
     else:
         torch.addmm(rows, up, down, out=_rows(out))
 
 
+def flat(weight: torch.Tensor) -> torch.Tensor:
+    """A view of it that is changed with less ado, where its order has one."""
+    return weight.flatten(1) if weight.is_contiguous() else weight
+
+
 def _rows(weight: torch.Tensor) -> torch.Tensor | None:
     """A view of it with two sides; where a kernel's channels come last in memory, they do so in a row."""
     if weight.is_contiguous():
-        return weight.flatten(1)
+        return weight if weight.ndim == 2 else weight.flatten(1)
     if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
         return weight.permute(0, 2, 3, 1).flatten(1)
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,7 @@ def key_of(record: ModelRecord, work: Work) -> PartKey:
 
 def key(record: ModelRecord, dtype: torch.dtype, device: torch.device) -> PartKey:
     """Changes with the file, and with the precision and the device that it is read for."""
-    return PartKey(record.path, _stamp(Path(record.path)), str(dtype), str(device))
+    return PartKey(record.path, _stamp(record.path), str(dtype), str(device))
 
 
 def kept(record: ModelRecord, work: Work, load: Callable[[], Any]) -> Any:
@@ -96,10 +97,10 @@ def kept(record: ModelRecord, work: Work, load: Callable[[], Any]) -> Any:
     return work.store.get(key_of(record, work), load)
 
 
-def _stamp(path: Path) -> Stamp:
+def _stamp(path: str) -> Stamp:
     try:
-        stat = path.stat()
+        stat = os.stat(path)
     except OSError as error:
         text = f"This file of the request is gone: {path}"
         raise ModelError(text, "Was it moved, renamed or deleted?") from error
-    return ((path.name, stat.st_size, stat.st_mtime_ns),)
+    return ((os.path.basename(path), stat.st_size, stat.st_mtime_ns),)
