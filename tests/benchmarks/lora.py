@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import diffusers
@@ -22,12 +20,11 @@ from pipelines.runtime import engine as runtime_engine
 from pipelines.runtime.engine import Engine
 from pipelines.runtime.low_rank import NONE
 from pipelines.runtime.meter import Meter
-from pipelines.spec.events import Event, StepDone
 from pipelines.spec.families import by_id
 from pipelines.spec.job import Job
 from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import LoraInput
-from tests.benchmarks.engine import job_run, one_thread, options_for, scaled
+from tests.benchmarks.engine import middle_step, one_thread, options_for, scaled
 from tests.benchmarks.models import request_for
 from tests.benchmarks.pairs import Sample, in_turns
 from tests.benchmarks.rows import Goal, Row, measured
@@ -246,7 +243,7 @@ def _step_rows(records: dict[str, ModelRecord], engine: Engine, terms: Terms, fo
     }
     for name, (model, loras, weights) in cases.items():
         jobs = [with_loras(records, model, used, steps, weights=weights) for used in (loras, [])]
-        run, plain = (partial(_step_s, engine, job, terms.device) for job in jobs)
+        run, plain = (partial(_step, engine, job, terms.device) for job in jobs)
         pairs = in_turns(run, plain, terms.times(STEP_PAIRS), terms.order)
         middle, against = pairs.middles("cpu")
         yield measured(
@@ -272,16 +269,5 @@ def _more(milliseconds: float) -> str:
     return f"{milliseconds:+.2f} CPU-ms a step"
 
 
-def _step_s(engine: Engine, job: Job, device: str) -> Sample:
-    """Seconds of one step. On a processor of the middle one: what others do meanwhile hits some of the steps."""
-    if device != "cpu":
-        return job_run(engine, job, device)[0]
-    marks: list[tuple[float, float]] = []
-
-    def emit(event: Event) -> None:
-        if isinstance(event, StepDone):
-            marks.append((time.perf_counter(), time.process_time()))
-
-    engine.run(job, emit)
-    wall, cpu = (median(end - begin for begin, end in pairwise(times)) for times in zip(*marks, strict=True))
-    return {"wall": wall, "cpu": cpu}
+def _step(engine: Engine, job: Job, device: str) -> Sample:
+    return middle_step(engine, job, device)[0]

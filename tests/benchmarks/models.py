@@ -19,7 +19,8 @@ from pipelines.spec.request import GenerationRequest, Prompt, Size
 class SdSizes:
     """The sizes that differ between a Stable Diffusion 1.x of one size and of another."""
 
-    channels: tuple[int, ...]  # of the U-Net; all but the last level have cross attention
+    channels: tuple[int, ...]  # of the U-Net
+    crossed: bool = True  # all levels but the last have cross attention; the middle has it anyway
     layers: int
     heads: int  # diffusers calls it attention_head_dim
     groups: int
@@ -45,8 +46,8 @@ TINY = SdSizes(
     vae_groups=4,
     latent_side=8,
 )
-# Little to compute, with latents as large as those of the demo models.
-NARROW = replace(TINY, latent_side=32)
+# Little to compute, with latents as large as those of the demo models: no attention at that size.
+NARROW = replace(TINY, latent_side=32, crossed=False)
 SD15 = SdSizes(
     channels=(320, 640, 1280, 1280),
     layers=2,
@@ -126,13 +127,16 @@ def write_sd(folder: Path, sizes: SdSizes, seed: int = 0) -> Path:
 def _unet(sizes: SdSizes):
     from diffusers import UNet2DConditionModel
 
-    crossed = len(sizes.channels) - 1
+    upper = len(sizes.channels) - 1
+    down, up = (
+        ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D") if sizes.crossed else ("DownBlock2D", "UpBlock2D")
+    )
     return UNet2DConditionModel(
         sample_size=sizes.latent_side,
         block_out_channels=sizes.channels,
         layers_per_block=sizes.layers,
-        down_block_types=("CrossAttnDownBlock2D",) * crossed + ("DownBlock2D",),
-        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * crossed,
+        down_block_types=(down,) * upper + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + (up,) * upper,
         cross_attention_dim=sizes.text_width,
         attention_head_dim=sizes.heads,
         norm_num_groups=sizes.groups,
