@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,8 @@ class Previewer:
         self._tiny = tiny
         # A scheduler of flow models has no such setting.
         self._clean = _CLEAN[scheduler.config.get("prediction_type", "flow")]
-        self._alphas: torch.Tensor | None = getattr(scheduler, "alphas_cumprod", None)
+        alphas: torch.Tensor | None = getattr(scheduler, "alphas_cumprod", None)
+        self._alphas = None if alphas is None else alphas.tolist()
         self._guidance_scale = guidance_scale
         self._interval_s = interval_s
         self._unpack = unpack
@@ -92,31 +93,32 @@ class Previewer:
 
     def _clean_latents(self, call: _Call) -> torch.Tensor:
         """The finished latents [channels, h, w] as the denoiser sees them from here."""
-        answers = torch.cat([self._unpack(answer).float() for answer in call.answers])
-        predicted = _guided(answers, self._guidance_scale)
+        answers = [self._unpack(answer).float() for answer in call.answers]
+        predicted = _guided(answers[0] if len(answers) == 1 else torch.cat(answers), self._guidance_scale)
         sample = self._unpack(call.sample)[0].float()[: len(predicted)]  # an inpainting model sees more
-        return self._clean(sample, float(call.timestep.flatten()[0]), predicted, self._alphas)
+        timestep = call.timestep if call.timestep.ndim == 0 else call.timestep.flatten()[0]
+        return self._clean(sample, float(timestep), predicted, self._alphas)
 
 
 def _of_noise(sample: torch.Tensor, timestep: float, predicted: torch.Tensor, alphas: Any) -> torch.Tensor:
     """DDPM eq. 15."""
     signal, noise = _signal_and_noise(timestep, alphas)
-    return (sample - noise * predicted) / signal
+    return torch.sub(sample, predicted, alpha=noise).div_(signal)
 
 
 def _of_v(sample: torch.Tensor, timestep: float, predicted: torch.Tensor, alphas: Any) -> torch.Tensor:
     """Salimans, Ho 2022, "Progressive Distillation"."""
     signal, noise = _signal_and_noise(timestep, alphas)
-    return signal * sample - noise * predicted
+    return torch.sub(signal * sample, predicted, alpha=noise)
 
 
 def _of_flow(sample: torch.Tensor, sigma: float, predicted: torch.Tensor, _alphas: Any) -> torch.Tensor:
     """Rectified flow: x = (1 - sigma) picture + sigma noise, the model answers noise - picture; its time is sigma."""
-    return sample - sigma * predicted
+    return torch.sub(sample, predicted, alpha=sigma)
 
 
-def _signal_and_noise(timestep: float, alphas: torch.Tensor) -> tuple[float, float]:
-    alpha = float(alphas[min(round(timestep), len(alphas) - 1)])
+def _signal_and_noise(timestep: float, alphas: Sequence[float]) -> tuple[float, float]:
+    alpha = alphas[min(round(timestep), len(alphas) - 1)]
     return alpha**0.5, (1 - alpha) ** 0.5
 
 
@@ -131,13 +133,13 @@ def _guided(predicted: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     """[2 or 1, channels, h, w], first without and then with the prompt -> [channels, h, w]."""
     if len(predicted) == 1:
         return predicted[0]
-    return predicted[0] + guidance_scale * (predicted[1] - predicted[0])
+    return torch.lerp(predicted[0], predicted[1], guidance_scale)
 
 
 def coloured(latents: torch.Tensor, rgb: torch.Tensor) -> Preview:
     """`latents` [channels, h, w] on any device, `rgb` as from `factors`."""
     channels, height, width = latents.shape
     flat = latents.reshape(channels, -1).cpu()
-    colours = torch.addmm(rgb[-1], flat.T, rgb[:-1])
-    pixels = colours.nan_to_num_().clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+    colours = torch.addmm(rgb[-1], flat.T, rgb[:-1], beta=255, alpha=255)
+    pixels = colours.nan_to_num_().clamp_(0, 255).round_().to(torch.uint8)
     return Preview(width=width, height=height, rgb=pixels.numpy().tobytes())
