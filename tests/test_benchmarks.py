@@ -263,7 +263,8 @@ def test_switches_area_draws_each_prompt_in_every_way(terms, monkeypatch):
     monkeypatch.setattr(compiler, "why_not", lambda device: "there is no compiler")
     found = {r.name: r for r in switches.rows(terms)}
     whats = ("first_block", "taylorseer", "magcache", "compile", "fused_qkv")
-    assert list(found) == [*(f"switches.flux.{what}" for what in whats), "switches.gone"]
+    assert list(found) == [*(f"switches.flux.{what}" for what in (*whats, "recompiles")), "switches.gone"]
+    assert found["switches.flux.recompiles"].met
     left_out = [r.name for r in found.values() if r.status == "skipped"]
     assert left_out == ["switches.flux.compile", "switches.gone"]
     assert "there is no compiler" in found["switches.flux.compile"].note
