@@ -132,7 +132,7 @@ def _pairs(found: tensors.Tensors, shapes: Shapes) -> Mapping[str, Pair]:
         # CLIPTextModel has lost its inner `text_model` in transformers 5; files go on naming it.
         real = name if name in shapes else name.removeprefix("text_model.")
         if real in shapes and _fits(shapes[real], down.shape, up.shape):
-            pairs[real] = Pair(up.flatten(1), down.flatten(1))
+            pairs[real] = Pair(*(half if half.ndim == 2 else half.flatten(1) for half in (up, down)))
     return pairs
 
 

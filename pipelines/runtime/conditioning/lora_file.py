@@ -61,6 +61,7 @@ def _peft_name(name: str, denoiser: bool) -> str:
 _OLD = re.compile(r"\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 _NEW = re.compile(r"\.(?:lora|lora_linear_layer)\.(down|up)\.weight$")
 _PEFT = {"down": A, "up": B}
+_DOWNS = tuple(down for down, _ in HALVES)
 _NO_NAME = set("*+?[](){}|\\^$")
 
 
@@ -85,6 +86,8 @@ def _without_alpha(content: Content) -> Tensors:
 def _pairs(found: Tensors) -> Iterator[tuple[str, str, str]]:
     """(name of the layer, key of its down half, key of its up half)."""
     for key in found:
+        if not key.endswith(_DOWNS):  # all of them at once
+            continue
         for down, up in HALVES:
             if not key.endswith(down):
                 continue
