@@ -28,7 +28,7 @@ from desktop.preflight import Preflight
 from desktop.progress_words import step_text
 from desktop.recovery import Recovery
 from desktop.saving import Saving
-from desktop.session import Session
+from desktop.session import Engine, Session
 from desktop.settings import SettingsFile
 from desktop.stall_watch import StallWatch
 from desktop.tasks import Tasks
@@ -332,7 +332,9 @@ class Application(QObject):
 
     def _renew_engine(self) -> bool:
         """Builds it anew where its options are no longer those of the settings; False where that waits for a job."""
-        if self.session.state.busy and not self.bridge.paused:  # a pause holds what would begin
+        state = self.session.state
+        # A pause holds what would begin; for an engine that has stopped, jobs would wait for ever.
+        if state.busy and not self.bridge.paused and state.engine is not Engine.STOPPED:
             return False
         if self.bridge.outdated:
             self.session.restart_engine()

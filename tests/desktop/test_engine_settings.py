@@ -9,6 +9,7 @@ from desktop.dialogs.engine_dialog import EngineDialog
 from desktop.session import Engine
 from desktop.settings import SettingsFile
 from pipelines.spec.attention import NAMES
+from pipelines.spec.errors import EngineError
 from pipelines.spec.machine import Machine, Option
 from pipelines.spec.options import EngineChoice
 
@@ -132,6 +133,27 @@ def test_one_restart_by_hand_takes_the_settings_that_wait(application, script, q
     ready(application, script, 2, qtbot)
     assert not application.session.state.busy
     assert not application.bridge.outdated
+
+
+def test_what_waits_for_an_engine_that_could_not_start_is_drawn_with_the_settings_that_help(
+    make_application, script, qtbot
+):
+    """Nothing is done any more by an engine that has stopped: settings that wait for its jobs would never be used."""
+    script.factory_fault = EngineError("There is no device cuda:1.", "Choose another in the settings.")
+    script.ready_gate.clear()
+    application = make_application(start=False)
+    application.window.show()
+    qtbot.waitUntil(lambda: bool(application.session.records()) and application.tasks.idle)
+    application.session.generate()
+    script.ready_gate.set()
+    qtbot.waitUntil(lambda: application.session.state.engine is Engine.STOPPED)
+    assert application.session.state.busy
+    script.factory_fault = None
+    with qtbot.waitSignal(application.session.saved, timeout=10_000):
+        application.engine_settings.set(CHOICE)
+        assert "starts anew" in application.window.banner.text()
+    assert script.options is not None
+    assert script.options.device == "cpu"
 
 
 def test_the_same_folder_again_is_no_other_engine(application, script, tmp_path, qtbot):
