@@ -12,7 +12,7 @@ from desktop.notifications import Notifications, sentences
 from desktop.pictures import Pictures
 from desktop.progress_words import duration
 from desktop.session import Session
-from pipelines.spec.events import JobFailed, JobStarted, WorkerDied
+from pipelines.spec.events import JobCancelled, JobFailed, JobQueued, JobStarted, WorkerDied
 
 
 class Failures(QObject):
@@ -32,7 +32,7 @@ class Failures(QObject):
         super().__init__(window)
         self._session, self._bridge, self._pictures = session, bridge, pictures
         self._notifications, self._help, self._window = notifications, pages, window
-        self._told = ""
+        self._told = self._silence = ""
         bridge.told.connect(self._engine_said)
         session.jobEnded.connect(self._job_ended)
         session.engineDied.connect(self._engine_died)
@@ -41,6 +41,8 @@ class Failures(QObject):
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
             self._notifications.take_back(self._told)
+        if not isinstance(event, JobQueued | JobCancelled):  # those the window's own clicks may tell
+            self._notifications.take_back(self._silence)
 
     @Slot(object)
     def _job_ended(self, event: object) -> None:
@@ -75,6 +77,6 @@ class Failures(QObject):
 
     @Slot(float)
     def stalled(self, seconds: float) -> None:
-        """`seconds` without a word of the engine."""
-        text = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
-        self._notifications.warning(text, "Restart engine", self._session.restart_engine)
+        """`seconds` without a word of the engine; with the next one a restart is not offered any more."""
+        self._silence = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
+        self._notifications.warning(self._silence, "Restart engine", self._session.restart_engine)

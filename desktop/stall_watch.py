@@ -7,6 +7,7 @@ from PySide6.QtCore import QObject, QTimer, Signal, Slot
 from pipelines.spec.events import (
     Compiling,
     JobStarted,
+    LoadProgress,
     Stage,
     StageChanged,
     StepDone,
@@ -33,7 +34,7 @@ class StallWatch(QObject):
     def see(self, event: object) -> None:
         """Every event of the bridge goes here."""
         match event:
-            case JobStarted() | StageChanged(stage=Stage.LOAD):
+            case JobStarted() | LoadProgress() | StageChanged(stage=Stage.LOAD):
                 self._wait(self._load_s)
             case StageChanged() | StepDone():
                 self._wait(self._step_s)

@@ -17,6 +17,9 @@ from pipelines.spec.events import (
     JobFinished,
     JobQueued,
     JobStarted,
+    LoadProgress,
+    Stage,
+    StageChanged,
     StepDone,
     WorkerDied,
     WorkerReady,
@@ -312,3 +315,14 @@ def test_stall_watch_speaks_once_and_only_while_a_job_runs(qtbot):
     watch.see(JobFinished(job_id=1))
     qtbot.wait(120)
     assert heard == [0.05]
+
+
+def test_a_load_that_goes_on_is_no_silence(qtbot):
+    """In whichever stage: text encoders may be read only when the prompt is."""
+    watch = StallWatch(load_limit_s=60, step_limit_s=0.05, compile_limit_s=60)
+    heard = []
+    watch.stalled.connect(heard.append)
+    watch.see(StageChanged(job_id=1, stage=Stage.ENCODE))
+    watch.see(LoadProgress(job_id=1, done=1, total=9))
+    qtbot.wait(120)
+    assert heard == []

@@ -81,6 +81,16 @@ def test_g9_a_silent_engine_is_noticed_and_can_be_restarted(make_application, sc
     assert application.session.request().prompt.text == "still usable"
 
 
+def test_g9_an_engine_that_answers_after_all_is_not_offered_to_be_restarted(application, script, qtbot):
+    """A click would end a picture that is being made."""
+    press(application, script)
+    application.stall_watch.stalled.emit(120.0)
+    assert "has not answered" in application.window.banner.text()
+    with qtbot.waitSignal(application.session.jobEnded):
+        script.release()
+    assert not application.window.banner.isVisible()
+
+
 def test_g14_closing_while_a_step_blocks_ends_in_time(application, script):
     press(application, script)
     start = time.perf_counter()
