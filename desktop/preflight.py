@@ -178,7 +178,10 @@ class Preflight(QObject):
     def _state_changed(self, _state: object) -> None:
         state = self._session.state
         self._card.set_busy(state.busy, COMPILING if state.compiling else "")
-        if not self._session.state.busy:
+        if state.engine is not Engine.READY:
+            self._engine = self._budget = None  # the next one may have another device
+            self.plan()
+        elif not state.busy:
             self._look()
 
     def plan(self) -> None:
@@ -195,7 +198,9 @@ class Preflight(QObject):
             self._card.wait("Choose a model to see whether it fits.")
         elif self._engine is None or self._budget is None:
             self.planner.drop()
-            if self._session.state.engine is not Engine.READY:
+            if self._session.state.engine is Engine.STOPPED:
+                self._card.wait("The engine has stopped.")
+            elif self._session.state.engine is Engine.STARTING:
                 self._card.wait()
         else:
             known = {

@@ -38,6 +38,8 @@ from pipelines.spec.record import ModelRecord
 from pipelines.spec.request import MAX_PROMPT, GenerationRequest, Prompt
 from pipelines.spec.validate import Problem, problems
 
+_STARTING = "Starting the engine"
+
 
 class Engine(StrEnum):
     """What the engine's thread is doing, as far as events told."""
@@ -267,7 +269,7 @@ class Session(QObject):
         job_id = self._bridge.submit(request, record, job_id, self._refiner(request), parts, tiny_vae)
         self._open.setdefault(job_id, request)
         self.submitted.emit(request)
-        text = "Starting the engine" if self.state.engine is Engine.STARTING else "Waiting"
+        text = _STARTING if self.state.engine is Engine.STARTING else "Waiting"
         if not self.state.busy:
             self._change(busy=True, cancelling=False, text=text, fraction=0.0)
 
@@ -339,6 +341,7 @@ class Session(QObject):
     def restart_engine(self) -> None:
         self._change(engine=Engine.STARTING, device="", cancelling=False, compiling=False)
         self._bridge.restart()
+        self._change(text=_STARTING if self._open else "", fraction=0.0)
 
     def _change(self, **values: Any) -> None:
         state = replace(self.state, **values)

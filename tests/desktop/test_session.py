@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QPlainTextEdit
 
 from desktop.application import FIRST_PROMPT
 from desktop.progress_words import duration, step_text
+from desktop.session import Engine
 from pipelines.library.metadata.read import read_request
 from pipelines.spec.events import (
     ImageSaved,
@@ -21,7 +22,7 @@ from pipelines.spec.events import (
     StepDone,
 )
 from pipelines.spec.request import GenerationRequest, Prompt, Sampling, Size
-from tests.desktop.scripted import NOT_SAVED, OUT_OF_MEMORY
+from tests.desktop.scripted import DEVICE_LOST, NOT_SAVED, OUT_OF_MEMORY
 from widgets.field import Field
 
 
@@ -272,6 +273,26 @@ def test_a_dead_engine_is_offered_a_restart(application, script, qtbot):
     application.window.banner.actionTriggered.emit()
     qtbot.waitUntil(lambda: application.window.button.isEnabled())
     assert isinstance(generate(application, qtbot), JobFinished)
+
+
+def test_while_a_dead_engine_starts_anew_nothing_says_that_it_has_stopped(application, script, qtbot):
+    session, window = application.session, application.window
+    script.faults[0] = DEVICE_LOST
+    script.hold()
+    window.button.click()
+    assert script.holding.wait(60)
+    session.submit(session.request(), session.record())
+    script.release()
+    qtbot.waitUntil(lambda: session.state.engine is Engine.STOPPED)
+    assert "stopped" in window.stage.text()
+    assert "stopped" in window.card._head.text(), "what was planned for its device is not so any more"
+    script.ready_gate.clear()
+    session.restart_engine()
+    assert window.stage.text() == "Starting the engine"
+    assert "will tell" in window.card._head.text()
+    script.ready_gate.set()
+    qtbot.waitUntil(lambda: not session.state.busy)
+    qtbot.waitUntil(lambda: "fits, " in window.card._head.text().lower())
 
 
 def test_escape_cancels_and_the_viewer_goes_back(application, script, qtbot):
