@@ -97,7 +97,11 @@ def run(args: argparse.Namespace) -> int:
 def _report(record: ModelRecord, out: Path, pictures: int, scorer: Path | None) -> dict:
     from pipelines.workshop.quantize_report import compared, lent_as, lines, write_report
 
-    facts = compared(record, lent_as(record_of(out), record), pictures, scorer)
+    try:
+        facts = compared(record, lent_as(record_of(out), record), pictures, scorer)
+    except EngineError as error:
+        hint = f"{error.hint} {out} is whole; it only was not measured.".strip()
+        raise ModelError(error.message, hint) from error
     write_report(out, facts)
     return {**facts, "lines": lines(facts)}
 

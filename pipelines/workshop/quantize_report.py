@@ -65,13 +65,13 @@ def compared(
     `check` is called while the models draw, and what it raises ends them. Raises ModelError for a model that cannot be
     drawn with, and for a scorer that cannot be read.
     """
+    scorer = scorer or demo_root() / "scorer"
+    _clip(scorer)  # one that cannot be read is told before all is drawn; meanwhile it would take memory
     with tempfile.TemporaryDirectory() as folder:
         first, second = (_apart(each, pictures, str(Path(folder) / word), check) for each, word in
                          ((original, "original"), (made, "made")))  # fmt: skip
         pairs = [(_pixels(a), _pixels(b)) for a, b in zip(first["paths"], second["paths"], strict=True)]
-        scores = [
-            _scores(each["paths"], pictures, scorer or demo_root() / "scorer") for each in (first, second)
-        ]
+        scores = [_scores(each["paths"], pictures, scorer) for each in (first, second)]
     psnr = [value for a, b in pairs if (value := _psnr(a, b)) is not None]
     return {
         "version": VERSION,
@@ -83,7 +83,7 @@ def compared(
         "peak_bytes": [first["peak"], second["peak"]],
         "seconds": [first["seconds"], second["seconds"]],
         "clip_score": scores,
-        "scorer": str((scorer or Path("demo-scorer")).name),
+        "scorer": "demo-scorer" if scorer == demo_root() / "scorer" else scorer.name,
         "mean_distance": float(np.mean([np.abs(a - b).mean() for a, b in pairs])),
         "psnr": float(np.mean(psnr)) if psnr else None,
         "ssim": float(np.mean([_ssim(a, b) for a, b in pairs])),
@@ -250,21 +250,12 @@ def _windows(grey: np.ndarray) -> np.ndarray:
 
 def _scores(paths: Sequence[str], pictures: int, scorer: Path) -> float | None:
     """The mean cosine; None where there is no scorer."""
-    if not is_scorer(scorer):
+    clip = _clip(scorer)
+    if clip is None:
         return None
     import torch
-    from transformers import CLIPModel, CLIPProcessor
 
-    try:
-        model: Any = CLIPModel.from_pretrained(
-            scorer, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-        processor: Any = CLIPProcessor.from_pretrained(scorer, local_files_only=True)
-    except Exception as error:  # transformers answers bad files with any kind
-        text = f"The scorer cannot be read: {scorer} ({' '.join(str(error).split())[:200]})"
-        raise ModelError(
-            text, "Name the folder of a whole CLIP, with its tokenizer and processor."
-        ) from error
+    model, processor = clip
     texts = [PROMPTS[number % len(PROMPTS)] for number in range(pictures)]
     images = [Image.open(path).convert("RGB") for path in paths]
     given = processor(text=texts, images=images, return_tensors="pt", padding=True, truncation=True)
@@ -272,3 +263,24 @@ def _scores(paths: Sequence[str], pictures: int, scorer: Path) -> float | None:
         found = model.eval()(input_ids=given["input_ids"], pixel_values=given["pixel_values"])
     cosines = (found.image_embeds * found.text_embeds).sum(-1)  # both of unit length
     return float(cosines.mean())
+
+
+def _clip(scorer: Path) -> tuple[Any, Any] | None:
+    """The network and what prepares its inputs; None where there is no scorer. Raises ModelError for a broken one."""
+    if not is_scorer(scorer):
+        return None
+    import torch
+    from transformers import CLIPModel, CLIPProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # which is for a person who loads by hand
+    try:
+        model = CLIPModel.from_pretrained(
+            scorer, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        return model, CLIPProcessor.from_pretrained(scorer, local_files_only=True)
+    except Exception as error:  # transformers answers bad files with any kind
+        text = f"The scorer cannot be read: {scorer} ({' '.join(str(error).split())[:200]})"
+        raise ModelError(
+            text, "Name the folder of a whole CLIP, with its tokenizer and processor."
+        ) from error

@@ -16,6 +16,7 @@ from pipelines.cli import commands
 from pipelines.library import compiled_dir
 from pipelines.library.folders import demo_root
 from pipelines.library.reports import report_rows
+from pipelines.workshop import quantize_report
 
 
 def told(capsys) -> dict:
@@ -61,20 +62,26 @@ def test_the_report_is_scored_by_the_clip_that_was_chosen(tmp_path, capsys):
     out = tmp_path / "small.safetensors"
     told_to = ["--report", "--prompts", "1", "--scorer", str(scorer), "--out", str(out), "--json"]
     assert commands.main(["quantize", "demo-sd", "--to", "nf4", *told_to]) == 0
-    report = told(capsys)["report"]
+    written = capsys.readouterr()
+    assert written.err == "", "no library's bars"
+    report = json.loads(written.out.splitlines()[-1])["report"]
     assert report["scorer"] == "my-clip"
     before, after = report["clip_score"]
     assert before == pytest.approx(after, abs=1e-4)  # it sees no picture
     assert dict(report_rows(out))["CLIP score"] == f"{after:.3f}, was {before:.3f} (my-clip)"
 
 
-def test_a_scorer_that_cannot_be_read_is_named(tmp_path, capsys):
+def test_a_scorer_that_cannot_be_read_is_named_before_anything_is_drawn(tmp_path, capsys, monkeypatch):
+    """With the file, which is there: nobody could guess."""
+    monkeypatch.delattr(quantize_report, "_apart")
     scorer = Path(shutil.copytree(demo_root() / "scorer", tmp_path / "my-clip"))
     (scorer / "tokenizer.json").write_text("{}")
     out = tmp_path / "small.gguf"
     told_to = ["--report", "--prompts", "1", "--scorer", str(scorer), "--out", str(out), "--json"]
     assert commands.main(["quantize", "demo-sd", "--to", "int8", *told_to]) == 1
-    assert str(scorer) in told(capsys)["message"]
+    answer = told(capsys)
+    assert str(scorer) in answer["message"]
+    assert f"{out} is whole" in answer["hint"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my-clip", "small.gguf"]
 
 
