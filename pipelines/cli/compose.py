@@ -167,7 +167,8 @@ def _model(wanted: Any, records: tuple[ModelRecord, ...]) -> ModelRecord:
             if record.problem:
                 raise RequestError("model", f"'{record.id}' cannot be used: {record.problem}")
             if not record.draws:
-                break
+                text = f"'{record.id}' is {record.kind.named}, which draws nothing by itself."
+                raise RequestError("model", text, "Name the model that it goes with.")
             return record
     ids = [r.id for r in records if r.draws and not r.problem]
     name = shortened(wanted)

@@ -86,7 +86,7 @@ def test_flags_win_over_the_files_loras(parts, tmp_path):
         (["--lora", ""], "loras[0].model", "was not found"),
         (["--lora", "demo-sd"], "loras[0].model", "checkpoint, not a LoRA"),
         (["--lora", "ink", "--lora", "ink:0.5"], "loras", "2 times"),
-        (["--model", "ink"], "model", "no model 'ink'"),
+        (["--model", "ink"], "model", "'ink' is a LoRA, which draws nothing by itself"),
     ],
 )
 def test_a_wrong_one_names_its_field(parts, flags, field, words):
