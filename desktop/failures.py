@@ -32,7 +32,7 @@ class Failures(QObject):
         super().__init__(window)
         self._session, self._bridge, self._pictures = session, bridge, pictures
         self._notifications, self._help, self._window = notifications, pages, window
-        self._told = self._silence = ""
+        self._told = self._restart_text = ""
         bridge.told.connect(self._engine_said)
         session.jobEnded.connect(self._job_ended)
         session.engineDied.connect(self._engine_died)
@@ -41,8 +41,9 @@ class Failures(QObject):
     def _engine_said(self, event: object) -> None:
         if isinstance(event, JobStarted):
             self._notifications.take_back(self._told)
-        if not isinstance(event, JobQueued | JobCancelled):  # those the window's own clicks may tell
-            self._notifications.take_back(self._silence)
+        # The engine is at work, and a restart would end that. Left out is what a click or a dead engine tells.
+        if not isinstance(event, JobQueued | JobCancelled | WorkerDied):
+            self._notifications.take_back(self._restart_text)
 
     @Slot(object)
     def _job_ended(self, event: object) -> None:
@@ -71,12 +72,12 @@ class Failures(QObject):
 
     @Slot(object)
     def _engine_died(self, event: WorkerDied) -> None:
-        self._notifications.error(
-            sentences(event.message, event.hint), "Restart engine", self._session.restart_engine
-        )
+        self._restart_text = sentences(event.message, event.hint)
+        self._notifications.error(self._restart_text, "Restart engine", self._session.restart_engine)
 
     @Slot(float)
     def stalled(self, seconds: float) -> None:
         """`seconds` without a word of the engine; with the next one a restart is not offered any more."""
-        self._silence = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
-        self._notifications.warning(self._silence, "Restart engine", self._session.restart_engine)
+        text = f"The engine has not answered for {duration(seconds)}. You can wait, or restart it."
+        self._restart_text = text
+        self._notifications.warning(text, "Restart engine", self._session.restart_engine)

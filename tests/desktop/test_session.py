@@ -275,6 +275,17 @@ def test_a_dead_engine_is_offered_a_restart(application, script, qtbot):
     assert isinstance(generate(application, qtbot), JobFinished)
 
 
+def test_an_engine_that_works_again_is_not_offered_a_restart(application, script, qtbot):
+    """A click would end the picture that it makes by then."""
+    script.faults[0] = SystemExit(1)
+    generate(application, qtbot)
+    qtbot.waitUntil(lambda: application.session.state.engine is Engine.STOPPED)
+    assert application.window.banner.isVisible()
+    application.window.actions_by_id["restart_engine"].trigger()
+    qtbot.waitUntil(lambda: application.session.state.engine is Engine.READY)
+    qtbot.waitUntil(lambda: not application.window.banner.isVisible())
+
+
 def test_while_a_dead_engine_starts_anew_nothing_says_that_it_has_stopped(application, script, qtbot):
     session, window = application.session, application.window
     script.faults[0] = DEVICE_LOST
