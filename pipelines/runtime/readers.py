@@ -12,6 +12,7 @@ from pipelines.runtime.adapters import Adapters
 from pipelines.runtime.card import Card, card
 from pipelines.runtime.components import ComponentStore, PartKey
 from pipelines.runtime.placement import CLEARLY_LESS, Placement, Reading
+from pipelines.spec.errors import EngineError
 from pipelines.spec.memory import IN_RAM, Room
 
 
@@ -91,6 +92,12 @@ def card_of(name: str, where: Card) -> Card | None:
     """
     if not name or not where.apart:
         return None
-    device = devices.choose(name)
+    try:
+        device = devices.choose(name)
+    except EngineError as error:
+        hint = (
+            "Choose the device of the rest, or 'cpu', for them: in the settings, or with --encoders-device."
+        )
+        raise EngineError(f"The text encoders cannot lie on '{name}'. {error.message}", hint) from error
     same = (device.type, device.index or 0) == (where.device.type, where.device.index or 0)
     return None if same else card(device)

@@ -22,6 +22,7 @@ from pipelines.runtime.part_plan import PartPlan
 from pipelines.runtime.placement import MARGIN, Budget, Reading, Rung, Stage, plan
 from pipelines.runtime.placement_words import place_words, words
 from pipelines.runtime.text.prompts import PromptEncoder
+from pipelines.spec.errors import EngineError
 from pipelines.spec.events import ImageSaved
 from pipelines.spec.families import by_id
 from pipelines.spec.memory import IN_RAM, Holder, Memory, Room
@@ -313,3 +314,10 @@ def test_a_device_for_them_that_does_nothing_is_told(out):
     told = build(options(out, encoders_device="cuda:9")).machine.problems
     assert any("'cuda:9'" in each for each in told)
     assert build(options(out)).machine.problems == ()
+
+
+def test_a_device_for_them_that_is_not_there_is_named_as_theirs(tmp_path):
+    with pytest.raises(EngineError, match="text encoders cannot lie on 'cuda:7'") as caught:
+        Compute(options(tmp_path, encoders_device="cuda:7"), FakeCard(ROOMY))
+    assert "'cpu'" in caught.value.hint
+    assert "auto" not in caught.value.hint  # which is none of theirs
