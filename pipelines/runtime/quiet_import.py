@@ -23,15 +23,11 @@ _LIBRARIES = (
 _RTLD_NOW = 2
 _WINDOWS_SEARCH = 0x1100  # LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR | LOAD_LIBRARY_SEARCH_DEFAULT_DIRS
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
-# On Linux large tensors get memory in pages of 2 MB instead of 4 kB: weights are read with a fraction of the page
-# faults. torch looks at it when it makes its first large tensor; other systems do not know it.
-_LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 
 
 def quietly(imports: Callable[[], None]) -> None:
     """Runs `imports` as above, plainly where that fails; the switch interval is 1 ms from then on."""
     os.environ.update(dict.fromkeys(_OFFLINE, "1"))
-    os.environ.setdefault(_LARGE_PAGES, "1")
     sys.setswitchinterval(0.001)
     with collector_resting():
         if "torch" not in sys.modules:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.fullsize import measure
 from tests.benchmarks.pairs import AB, Pairs, Sample, in_turns
+from tests.benchmarks.probes.told import peak_bytes
 from tests.benchmarks.recognise import COLLECTION
 from tests.benchmarks.truesize.configs import MODELS
 
@@ -260,14 +261,8 @@ def sampled(load: Callable[[], Iterable[Any]]) -> Sample:
         weight.view(-1)[::1024].sum()  # a look at every page
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
     size = sum(weight.nbytes for weight in weights)
-    memory = (_peak_bytes() - before) / size
+    memory = (peak_bytes() - before) / size
     return {"load_s": load_s, "ready_s": seconds, "ready_cpu_s": cpu_s, "memory": memory, "gb": size / 1e9}
-
-
-def _peak_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _draws(name: str, file: Path, dtype: str) -> int:

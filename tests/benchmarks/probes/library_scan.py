@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from pathlib import Path
 
 from pipelines.library.index import scan
-from tests.benchmarks.probes.told import answer
+from tests.benchmarks.probes.told import answer, peak_bytes
 
 begin, cpu = time.perf_counter(), time.process_time()
 records = scan([Path(sys.argv[1])], database=Path(sys.argv[2]))
@@ -16,5 +15,5 @@ answer(
     wall=time.perf_counter() - begin,
     cpu=time.process_time() - cpu,
     models=len(records),
-    mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+    mb=peak_bytes() / 1e6,
 )
