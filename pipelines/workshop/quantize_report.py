@@ -71,7 +71,8 @@ def compared(
         first, second = (_apart(each, pictures, str(Path(folder) / word), check) for each, word in
                          ((original, "original"), (made, "made")))  # fmt: skip
         pairs = [(_pixels(a), _pixels(b)) for a, b in zip(first["paths"], second["paths"], strict=True)]
-        scores = [_scores(each["paths"], pictures, scorer) for each in (first, second)]
+        clip = _clip(scorer)
+        scores = [_scores(each["paths"], pictures, clip) for each in (first, second)]
     psnr = [value for a, b in pairs if (value := _psnr(a, b)) is not None]
     return {
         "version": VERSION,
@@ -248,9 +249,8 @@ def _windows(grey: np.ndarray) -> np.ndarray:
     return cut.transpose(0, 2, 1, 3).reshape(height // _SSIM, width // _SSIM, -1)
 
 
-def _scores(paths: Sequence[str], pictures: int, scorer: Path) -> float | None:
-    """The mean cosine; None where there is no scorer."""
-    clip = _clip(scorer)
+def _scores(paths: Sequence[str], pictures: int, clip: tuple[Any, Any] | None) -> float | None:
+    """The mean cosine by `_clip`'s answer; None where there is no scorer."""
     if clip is None:
         return None
     import torch
